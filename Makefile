@@ -1,0 +1,37 @@
+# Every target sets up what it needs; a second call is quick when nothing changed.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
+# One thread per process: the work is spread over processes, and sums do not depend on the number of threads.
+SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: install reproduce records test lint bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+reproduce: install            ## train, measure, draw: tables and figures under results/
+	$(SINGLE) $(BIN)/python -m experiments.reproduce --jobs $(JOBS)
+
+records: reproduce            ## replace the committed records, figures and tables by those of results/
+	$(BIN)/python -m experiments.publish
+
+test: install                 ## prove that it is right
+	$(SINGLE) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install                ## time and memory, as ratios within one run
+	$(BIN)/python -m experiments.bench
+
+clean:
+	rm -rf $(VENV) results build *.egg-info .mypy_cache .ruff_cache

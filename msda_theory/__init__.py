@@ -1,0 +1,1 @@
+"""msda_theory: the theory of mixed-sample data augmentation, computed and checked."""

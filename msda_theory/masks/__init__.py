@@ -1,0 +1,1 @@
+"""Mask laws: one strategy a file, with its law, sampler, exact moments and citation."""

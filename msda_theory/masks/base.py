@@ -1,0 +1,189 @@
+"""The protocol of a mask law: a strategy is a joint law of (M, lam), M the weight of x_i, lam the label weight."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+
+import numpy as np
+from jaxtyping import Float64
+
+from msda_theory.moments.moments import Moments, check_law, check_shape
+
+Array = np.ndarray
+Shape = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class MaskBatch:
+    """n draws of (M, lam).
+
+    Attributes:
+        mask: M [n, H, W] in [0, 1], the weight of x_i at each pixel, shared by channels.
+        lam: label weight of y_i that is really used [n], in [0, 1].
+
+    Raises:
+        ValueError: if shapes disagree or values leave [0, 1].
+    """
+
+    mask: Array
+    lam: Array
+
+    def __post_init__(self) -> None:
+        if self.mask.ndim != 3 or self.lam.shape != self.mask.shape[:1]:
+            raise ValueError(
+                f"expected masks [n, H, W] and label weights [n], got {self.mask.shape} and {self.lam.shape}."
+            )
+        for name, values in (("masks", self.mask), ("label weights", self.lam)):
+            if values.size and not (values.min() >= -1e-12 and values.max() <= 1 + 1e-12):
+                raise ValueError(
+                    f"{name} must lie in [0, 1], got {values.min():.3g} .. {values.max():.3g}; rescale them."
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Atoms:
+    """A finite law of (M, lam): by enumeration, with Gauss nodes in lam where it is continuous.
+
+    Attributes:
+        mask: M [N, H, W].
+        lam: label weight [N].
+        tilt: density of the paper's law of lam against Beta(alpha, alpha), ``2 lam`` [N]; docs/theory.md, Eq. (2a).
+        weight: probabilities [N].
+    """
+
+    mask: Float64[Array, "N H W"]
+    lam: Float64[Array, " N"]
+    tilt: Float64[Array, " N"]
+    weight: Float64[Array, " N"]
+
+    def partner(self, law: str) -> tuple[Float64[Array, "N2 H W"], Float64[Array, " N2"]]:
+        """Finite law of q, the weight taken from the partner: atoms [N', H, W] and probabilities [N'].
+
+        Exact law: 1 - M with probability lam and M otherwise; paper's law: 1 - M under the tilted weights.
+        """
+        if law == "paper":
+            return 1 - self.mask, self.weight * self.tilt
+        q = np.concatenate([1 - self.mask, self.mask])
+        p = np.concatenate([self.weight * self.lam, self.weight * (1 - self.lam)])
+        return q[p > 0], p[p > 0]
+
+
+class Strategy(ABC):
+    """A mixed-sample data augmentation: ``x~ = M x_i + (1 - M) x_j``, ``y~ = lam y_i + (1 - lam) y_j``.
+
+    A subclass is a frozen dataclass with a field ``alpha`` (the nominal weight is Beta(alpha, alpha)) that defines
+    `masks`. That is enough for every function of this package: moments are then estimated from draws. A subclass
+    that knows its law in closed form also defines `closed_moments` (and `atoms`, for ``method="dense"`` at the mask).
+    """
+
+    alpha: float
+
+    @abstractmethod
+    def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+        """Masks [n, H, W] and label weights [n], given the nominal weights ``lam`` [n]."""
+
+    def closed_moments(self, shape: Shape, law: str) -> Moments | None:
+        """Moments without sampling, or None where no closed form is known."""
+        return None
+
+    def atoms(self, shape: Shape, *, order: int = 8) -> Atoms:
+        """The law of (M, lam) as weighted atoms; ``order`` Gauss nodes for each interval of lam."""
+        raise ValueError(
+            f"{self.name} does not enumerate its law, which an exact computation needs; "
+            'define atoms(), or use method="sampled".'
+        )
+
+    def sample(self, n: int, shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+        """n independent draws of (M, lam) for images of size ``shape`` = (H, W).
+
+        Raises:
+            ValueError: if n is below 1 or the size is not two positive integers.
+            TypeError: if ``rng`` is not a numpy.random.Generator.
+        """
+        shape = self._check_draw(n, shape, rng)
+        return self.masks(rng.beta(self.alpha, self.alpha, n), shape, rng=rng)
+
+    def partner_weights(
+        self, n: int, shape: Shape, *, law: str = "exact", rng: np.random.Generator
+    ) -> Float64[Array, "n H W"]:
+        """n draws of q [n, H, W], the weight taken from the partner in the one-sided form, docs/theory.md, Eq. (1).
+
+        Both laws use the same numbers of ``rng``, so that equal seeds give paired draws. With u uniform, the exact law
+        takes ``1 - M(lam)`` if ``u < label weight`` and ``M(lam)`` otherwise; the paper's law takes ``1 - M(lam')``
+        with ``lam' = lam`` if ``u < lam`` and ``1 - lam`` otherwise, which has density ``2 lam'`` against
+        Beta(alpha, alpha), Eq. (2a).
+        """
+        check_law(law)
+        shape = self._check_draw(n, shape, rng)
+        u = rng.random(n)
+        lam = rng.beta(self.alpha, self.alpha, n)
+        if law == "paper":
+            batch = self.masks(np.where(u < lam, lam, 1 - lam), shape, rng=rng)
+            return 1 - batch.mask
+        batch = self.masks(lam, shape, rng=rng)
+        return np.where((u < batch.lam)[:, None, None], 1 - batch.mask, batch.mask)
+
+    def moments(
+        self, shape: Shape, *, law: str = "exact", rng: np.random.Generator | None = None, draws: int = 20_000
+    ) -> Moments:
+        """Moments (2) of q for images of size ``shape`` = (H, W), under ``law="exact"`` or ``"paper"``.
+
+        Args:
+            shape: (H, W).
+            law: the law the expectation is taken under.
+            rng: needed only by strategies without closed moments, which are then estimated from ``draws`` draws.
+            draws: see ``rng``; ignored where moments are closed.
+
+        Raises:
+            ValueError: unknown law, size that is not two positive integers, or no closed moments and no ``rng``.
+        """
+        check_law(law)
+        shape = check_shape(shape)
+        closed = self.closed_moments(shape, law)
+        if closed is not None:
+            return closed
+        if rng is None:
+            raise ValueError(
+                f"{self.name} has no closed moments; pass rng=numpy.random.default_rng(seed) to estimate them."
+            )
+        return Moments.from_draws(self.partner_weights(draws, shape, law=law, rng=rng), law)
+
+    @property
+    def name(self) -> str:
+        """Name for tables and figures: the class in lower case, with the options that are not default."""
+        options = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]  # type: ignore[arg-type]
+        changed = [f"{key}={_plain(value)}" for key, value, default in options if value != default]
+        name = type(self).__name__.lower()
+        return f"{name}({', '.join(changed)})" if changed else name
+
+    def _check_draw(self, n: int, shape: Shape, rng: np.random.Generator) -> Shape:
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(
+                f"expected rng to be a numpy.random.Generator, got {type(rng).__name__}; "
+                "pass numpy.random.default_rng(seed)."
+            )
+        if n < 1:
+            raise ValueError(f"expected at least 1 draw, got n={n}.")
+        return check_shape(shape)
+
+
+def check_alpha(alpha: float) -> None:
+    """Raise unless ``alpha`` is a positive finite number."""
+    if not (math.isfinite(alpha) and alpha > 0):
+        raise ValueError(f"expected alpha > 0, got {alpha}; Beta(alpha, alpha) needs a positive parameter.")
+
+
+def check_option(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise unless ``value`` is one of the ``known`` choices of the option ``name``."""
+    if value not in known:
+        raise ValueError(f"expected {name} among {list(known)}, got {value!r}; choose one of them.")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return "+".join(v.name if isinstance(v, Strategy) else _plain(v) for v in value)
+    return str(value)

@@ -1,0 +1,50 @@
+"""Exact integrals and quadrature under lam ~ Beta(alpha, alpha), the nominal label weight of every strategy."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float64
+from scipy import special
+
+Array = np.ndarray
+
+
+def interval_moments(alpha: float, edges: Float64[Array, " n1"], powers: int) -> Float64[Array, "p n"]:
+    """``E[lam^p ; edges_k < lam < edges_k+1]`` for p = 0 .. powers, [powers + 1, n].
+
+    ``E[lam^p; I] = prod_{k<p} (alpha + k) / (2 alpha + k) * P_{Beta(alpha + p, alpha)}(I)``; docs/theory.md, Eq. (6).
+    """
+    rows, factor = [], 1.0
+    for p in range(powers + 1):
+        rows.append(factor * np.diff(special.betainc(alpha + p, alpha, edges)))
+        factor *= (alpha + p) / (2 * alpha + p)
+    return np.stack(rows)
+
+
+def gauss(
+    alpha: float, edges: Float64[Array, " n1"], order: int
+) -> tuple[Float64[Array, "n k"], Float64[Array, "n k"]]:
+    """Gauss nodes and weights [n, order] for Beta(alpha, alpha) on each interval between ``edges``.
+
+    The factors ``lam^(alpha-1)`` and ``(1-lam)^(alpha-1)`` that are singular at an end of an interval are taken into a
+    Gauss-Jacobi weight, so integrands that are polynomials times smooth functions converge for every alpha > 0. The
+    weights of an interval are scaled to sum to its exact probability.
+    """
+    mass = interval_moments(alpha, edges, 0)[0]
+    nodes, weights = np.empty((len(mass), order)), np.empty((len(mass), order))
+    for k, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        left = alpha - 1 if low == 0.0 else 0.0
+        right = alpha - 1 if high == 1.0 else 0.0
+        t, w = special.roots_jacobi(order, right, left)
+        lam = low + (high - low) * (t + 1) / 2
+        rest = np.ones_like(lam)
+        if low > 0.0:
+            rest = rest * (lam / high) ** (
+                alpha - 1
+            )  # divided by its maximum against underflow at large alpha
+        if high < 1.0:
+            rest = rest * ((1 - lam) / (1 - low)) ** (alpha - 1)
+        nodes[k] = lam
+        total = (w * rest).sum()
+        weights[k] = mass[k] * w * rest / total if total > 0 else mass[k] / order
+    return nodes, weights

@@ -1,0 +1,111 @@
+"""A random choice among strategies, e.g. Mixup or CutMix with probability 1/2 each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from msda_theory.masks.base import Array, Atoms, MaskBatch, Shape, Strategy
+from msda_theory.masks.cutmix import CutMix
+from msda_theory.masks.mixup import Mixup
+from msda_theory.moments.moments import Moments, Provenance, check_law
+from msda_theory.moments.operators import Mixture
+
+
+@dataclass(frozen=True)
+class Choice(Strategy):
+    """One of several strategies, drawn anew for every sample; its moments are the weighted sums of theirs.
+
+    Whether a training loop draws it for each sample or each batch does not change the expected loss (1).
+
+    Attributes:
+        strategies: the members.
+        probabilities: of each member; they must sum to 1.
+    """
+
+    strategies: tuple[Strategy, ...] = (Mixup(), CutMix())
+    probabilities: tuple[float, ...] = (0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strategies", tuple(self.strategies))
+        object.__setattr__(self, "probabilities", tuple(float(p) for p in self.probabilities))
+        for s in self.strategies:
+            if not isinstance(s, Strategy):
+                raise TypeError(f"expected strategies such as Mixup(), got {s!r}; build each with its class.")
+        if len(self.probabilities) != len(self.strategies) or not self.strategies:
+            raise ValueError(
+                f"expected one probability for each strategy, got {len(self.probabilities)} for "
+                f"{len(self.strategies)}; pass equally many."
+            )
+        total = math.fsum(self.probabilities)
+        if not (min(self.probabilities) >= 0 and abs(total - 1) <= 1e-9):
+            raise ValueError(
+                f"expected probabilities >= 0 that sum to 1, got {self.probabilities} (sum {total:g}); rescale them."
+            )
+
+    def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+        """Masks of a member drawn for each nominal weight; members of one alpha only."""
+        member = self._members(len(lam), rng)
+        mask, label = np.empty((len(lam), *shape)), np.empty(len(lam))
+        for k, s in enumerate(self.strategies):
+            index = np.flatnonzero(member == k)
+            part = s.masks(lam[index], shape, rng=rng)
+            mask[index], label[index] = part.mask, part.lam
+        return MaskBatch(mask, label)
+
+    def sample(self, n: int, shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+        """n draws; each member draws its own share."""
+        shape = self._check_draw(n, shape, rng)
+        member = self._members(n, rng)
+        mask, lam = np.empty((n, *shape)), np.empty(n)
+        for k, s in enumerate(self.strategies):
+            index = np.flatnonzero(member == k)
+            if len(index):
+                part = s.sample(len(index), shape, rng=rng)
+                mask[index], lam[index] = part.mask, part.lam
+        return MaskBatch(mask, lam)
+
+    def partner_weights(
+        self, n: int, shape: Shape, *, law: str = "exact", rng: np.random.Generator
+    ) -> Float64[Array, "n H W"]:
+        """n draws of q, each under the law of its member."""
+        check_law(law)
+        shape = self._check_draw(n, shape, rng)
+        member = self._members(n, rng)
+        q = np.empty((n, *shape))
+        for k, s in enumerate(self.strategies):
+            index = np.flatnonzero(member == k)
+            if len(index):
+                q[index] = s.partner_weights(len(index), shape, law=law, rng=rng)
+        return q
+
+    def closed_moments(self, shape: Shape, law: str) -> Moments | None:
+        """Weighted sums of the members' moments, if all of them are closed."""
+        parts = [s.closed_moments(shape, law) for s in self.strategies]
+        known = [p for p in parts if p is not None]
+        if len(known) < len(parts):
+            return None
+        mean = np.asarray(sum(w * m.mean for w, m in zip(self.probabilities, known, strict=True)))
+        worst = max(known, key=lambda m: m.provenance.error).provenance
+        detail = "; ".join(
+            f"{s.name}: {m.provenance.detail}" for s, m in zip(self.strategies, known, strict=True)
+        )
+        second = Mixture(self.probabilities, tuple(m.second for m in known))
+        return Moments(mean, second, law, Provenance(worst.method, worst.error, detail))
+
+    def atoms(self, shape: Shape, *, order: int = 8) -> Atoms:
+        """The members' atoms, weighted."""
+        parts = [s.atoms(shape, order=order) for s in self.strategies]
+        return Atoms(
+            np.concatenate([p.mask for p in parts]),
+            np.concatenate([p.lam for p in parts]),
+            np.concatenate([p.tilt for p in parts]),
+            np.concatenate([w * p.weight for w, p in zip(self.probabilities, parts, strict=True)]),
+        )
+
+    def _members(self, n: int, rng: np.random.Generator) -> Array:
+        bounds = np.cumsum(self.probabilities)[:-1]
+        return np.searchsorted(bounds, rng.random(n), side="right")

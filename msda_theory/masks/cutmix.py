@@ -1,0 +1,122 @@
+"""CutMix: Yun, Han, Oh, Chun, Choe, Yoo, "CutMix: Regularization Strategy ...", ICCV 2019."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from msda_theory.masks.base import Array, Atoms, MaskBatch, Shape, Strategy, check_alpha, check_option
+from msda_theory.masks.betas import interval_moments
+from msda_theory.masks.boxes import (
+    BOXES,
+    axis_positions,
+    box_atoms,
+    draw_axis,
+    half_sides,
+    interval_halves,
+    lam_edges,
+)
+from msda_theory.moments.moments import Moments, Provenance
+from msda_theory.moments.operators import KroneckerSum
+
+LABELS = ("pixels", "nominal")
+
+
+@dataclass(frozen=True)
+class CutMix(Strategy):
+    """M = 0 in a box, 1 outside; sides ``floor(H sqrt(1-lam))``, ``floor(W sqrt(1-lam))``; lam ~ Beta(alpha, alpha).
+
+    The box covers rows ``c - side//2`` to ``c + side//2`` (end excluded), columns alike.
+
+    Attributes:
+        alpha: parameter of the Beta law.
+        box: what happens at the border. ``"clipped"`` (the published code): the centre is uniform on all pixels and
+            the box is cut off at the border. ``"inside"``: the centre is uniform on the positions at which the whole
+            box fits. ``"periodic"``: the box wraps around, so a_jk depends on displacement (modulo the size) alone.
+        label: label weight; ``"pixels"``, the share of ones in M, or ``"nominal"``, lam itself.
+
+    Moments are finite sums over the integer half sides, docs/theory.md, Eq. (6a).
+    """
+
+    alpha: float = 1.0
+    box: str = "clipped"
+    label: str = "pixels"
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        check_option("box", self.box, BOXES)
+        check_option("label", self.label, LABELS)
+
+    def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+        """One minus the indicator of the box."""
+        rows, columns = (draw_axis(half_sides(1 - lam, n), n, self.box, rng=rng) for n in shape)
+        mask = 1.0 - (rows[:, :, None] & columns[:, None, :])
+        if self.label == "nominal":
+            return MaskBatch(mask, lam)
+        return MaskBatch(mask, 1.0 - rows.sum(axis=1) * columns.sum(axis=1) / (shape[0] * shape[1]))
+
+    def closed_moments(self, shape: Shape, law: str) -> Moments:
+        """Sum over the intervals of lam on which both half sides are constant."""
+        edges = lam_edges(shape, 1.0)
+        lam = interval_moments(self.alpha, edges, 1)  # [2, n]: E[1; I], E[lam; I]
+        halves = interval_halves(edges, shape, 1.0)
+        rows, columns = ([_Axis.of(h[a], shape[a], self.box) for h in halves] for a in (0, 1))
+        weight = 2 * lam[1] if law == "paper" else lam[0]
+        left = np.stack([w * r.second for w, r in zip(weight, rows, strict=True)])
+        right = np.stack([c.second for c in columns])
+        mean = _outer(weight, [r.first for r in rows], [c.first for c in columns])
+        border, constant = np.zeros(shape), 0.0
+        if law == "exact":
+            # u = E[(1 - label) B] and c = E[1 - label]; with label="pixels", 1 - label = n_r n_c / (H W).
+            if self.label == "pixels":
+                share = lam[0] / (shape[0] * shape[1])
+                u = _outer(share, [r.sized for r in rows], [c.sized for c in columns])
+                constant = float(
+                    sum(s * r.size * c.size for s, r, c in zip(share, rows, columns, strict=True))
+                )
+            else:
+                u = _outer(lam[0] - lam[1], [r.first for r in rows], [c.first for c in columns])
+                constant = float((lam[0] - lam[1]).sum())
+            mean, border = mean - 2 * u + constant, -u
+        detail = f"{len(halves)} intervals of lam, exact up to rounding"
+        second = KroneckerSum(left, right, border, constant)
+        return Moments(mean, second, law, Provenance("finite sum", 1e-15, detail))
+
+    def atoms(self, shape: Shape, *, order: int = 8) -> Atoms:
+        """Every box of every half side; lam enters linearly, so its mean on the interval is exact."""
+        edges = lam_edges(shape, 1.0)
+        p, first = interval_moments(self.alpha, edges, 1)
+        masks, lams, tilts, weights = [], [], [], []
+        for k, halves in enumerate(interval_halves(edges, shape, 1.0)):
+            if p[k] == 0:
+                continue
+            boxes, probability = box_atoms(halves, shape, self.box)
+            nominal = np.full(len(boxes), first[k] / p[k])
+            masks.append(1 - boxes)
+            lams.append(masks[-1].mean(axis=(1, 2)) if self.label == "pixels" else nominal)
+            tilts.append(2 * nominal)
+            weights.append(p[k] * probability)
+        return Atoms(*(np.concatenate(v) for v in (masks, lams, tilts, weights)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """Expectations of the indicator b [L] of one axis and of the covered size n."""
+
+    first: Float64[Array, " L"]  # E[b]
+    sized: Float64[Array, " L"]  # E[n b]
+    second: Float64[Array, "L L"]  # E[b b^T]
+    size: float  # E[n]
+
+    @classmethod
+    def of(cls, half: int, length: int, box: str) -> _Axis:
+        b, p = axis_positions(half, length, box)
+        n = b.sum(axis=1)
+        return cls(p @ b, (p * n) @ b, (b * p[:, None]).T @ b, float(p @ n))
+
+
+def _outer(weights: Array, rows: list[Array], columns: list[Array]) -> Float64[Array, "H W"]:
+    """``sum_i w_i rows_i (x) columns_i``."""
+    return np.einsum("i,ij,ik->jk", weights, np.stack(rows), np.stack(columns))

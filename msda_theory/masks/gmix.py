@@ -1,0 +1,140 @@
+"""GMix, Gaussian Mixup: Park, Yun, Chun, NeurIPS 2022 (arXiv 2208.09913)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from msda_theory.masks.base import Array, Atoms, MaskBatch, Shape, Strategy, check_alpha, check_option
+from msda_theory.masks.betas import gauss, interval_moments
+from msda_theory.moments.moments import Moments, Provenance
+from msda_theory.moments.operators import KroneckerSum
+
+LABELS = ("pixels", "nominal")
+
+
+@dataclass(frozen=True)
+class GMix(Strategy):
+    """A Gaussian bump ``g = exp(-pi dist^2 / (s H W))``, ``s = min(lam, 1-lam)``, around a uniform centre pixel.
+
+    ``M = g`` if ``lam < 1/2``, else ``1 - g``; lam ~ Beta(alpha, alpha). The published code is for squares; here
+    rectangles are included. At ``s = 0`` the bump is the centre pixel alone.
+
+    Attributes:
+        alpha: parameter of the Beta law.
+        label: label weight; ``"pixels"``, the mean of M, or ``"nominal"``, lam itself (then both laws agree).
+
+    Moments are an integral over s by quadrature whose error is stated; docs/theory.md, Eqs. (7) and (7a).
+    """
+
+    alpha: float = 1.0
+    label: str = "pixels"
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        check_option("label", self.label, LABELS)
+
+    def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+        """Bumps, or their complement."""
+        s = np.minimum(lam, 1 - lam)
+        rows, columns = (
+            _bump(s, np.floor(rng.random(len(lam)) * n)[:, None], n, shape[0] * shape[1]) for n in shape
+        )
+        mask = rows[:, :, None] * columns[:, None, :]
+        high = lam >= 0.5
+        mask[high] = 1 - mask[high]
+        return MaskBatch(mask, lam if self.label == "nominal" else mask.mean(axis=(1, 2)))
+
+    def closed_moments(self, shape: Shape, law: str) -> Moments:
+        """Composite Gauss rules in s; the error is the difference to a rule of lower order."""
+        mean, second = self._integrate(shape, law, 12)
+        coarse_mean, coarse = self._integrate(shape, law, 9)
+        error = max(
+            float(np.abs(mean - coarse_mean).max()),
+            float(np.abs(second.diagonal() - coarse.diagonal()).max()),
+        )
+        detail = f"{len(second.left)} Gauss nodes in min(lam, 1 - lam); error: difference to order 9"
+        return Moments(mean, second, law, Provenance("quadrature", max(error, 1e-15), detail))
+
+    def _integrate(self, shape: Shape, law: str, order: int) -> tuple[Float64[Array, "H W"], KroneckerSum]:
+        h, w = shape
+        s, p = _nodes(self.alpha, shape, order)  # one side: lam = s, and lam = 1 - s with the same weight p
+        (row1, row2), (column1, column2) = (_bump_moments(s, n, h * w) for n in shape)
+        low, high = (2 * s, 2 * (1 - s)) if law == "paper" else (np.ones_like(s), np.ones_like(s))
+        # q1 = 1 - g for lam = s (weight low), g for lam = 1 - s (weight high)
+        g = np.einsum("i,ij,ik->jk", p * low, row1, column1)  # E[g; low]
+        mean = float(p @ low) - g + np.einsum("i,ij,ik->jk", p * high, row1, column1)
+        border, constant = -g, float(p @ low)
+        if law == "exact":
+            u, c = self._label_terms(s, p, (row1, row2), (column1, column2))
+            mean, border, constant = mean - 2 * u + c, border - u, constant + c
+        left = (p * (low + high))[:, None, None] * row2
+        return mean, KroneckerSum(left, column2, border, constant)
+
+    def _label_terms(
+        self, s: Array, p: Array, rows: tuple[Array, Array], columns: tuple[Array, Array]
+    ) -> tuple[Float64[Array, "H W"], float]:
+        """``u = E[(1 - label) q1]`` and ``c = E[1 - label]`` of Eq. (2b), over both sides of lam = 1/2."""
+        g = np.einsum("ij,ik->ijk", rows[0], columns[0])  # E[g | s], [n, H, W]
+        if self.label == "nominal":  # 1 - label = 1 - s (low), s (high)
+            return np.einsum("i,ijk->jk", p, (1 - s)[:, None, None] * (1 - g) + s[:, None, None] * g), float(
+                p.sum()
+            )
+        # 1 - label = 1 - mean(g) (low), mean(g) (high); E[mean(g) g_j | s] is a row mean of E[g g^T | s]
+        mean_g = g.mean(axis=(1, 2))
+        mean_gg = np.einsum("ij,ik->ijk", rows[1].mean(axis=2), columns[1].mean(axis=2))
+        low = 1 - mean_g[:, None, None] - g + mean_gg
+        return np.einsum("i,ijk->jk", p, low + mean_gg), float(p.sum())
+
+    def atoms(self, shape: Shape, *, order: int = 8) -> Atoms:
+        """Every centre, times the nodes in s, on both sides of lam = 1/2."""
+        h, w = shape
+        s, p = _nodes(self.alpha, shape, order)
+        rows, columns = (_bump(s[:, None], np.arange(n)[None, :, None], n, h * w) for n in shape)
+        g = (rows[:, :, None, :, None] * columns[:, None, :, None, :]).reshape(-1, h, w)
+        weight = np.repeat(p / (h * w), h * w)
+        nominal = np.repeat(s, h * w)
+        mask, lam = np.concatenate([g, 1 - g]), np.concatenate([nominal, 1 - nominal])
+        label = lam if self.label == "nominal" else mask.mean(axis=(1, 2))
+        return Atoms(mask, label, 2 * lam, np.concatenate([weight, weight]))
+
+
+def _bump(s: Array, centre: Array, length: int, d: int) -> Float64[Array, "... L"]:
+    """One axis of g for widths s [...] and centres [..., 1]; the indicator of the centre at s = 0."""
+    squared = (np.arange(length) - centre) ** 2
+    # The smallest positive number stands for s = 0: the exponent is then -inf or 0, as in the limit.
+    with np.errstate(over="ignore"):
+        return np.exp(-np.pi * squared / np.maximum(s * d, np.finfo(float).tiny)[..., None])
+
+
+def _bump_moments(
+    s: Float64[Array, " n"], length: int, d: int
+) -> tuple[Float64[Array, "n L"], Float64[Array, "n L L"]]:
+    """``E[g_j]`` and ``E[g_j g_k]`` of one axis over the uniform centre, for each width."""
+    g = _bump(s[:, None], np.arange(length)[None, :, None], length, d)  # [n, centres, L]
+    return g.mean(axis=1), np.einsum("icj,ick->ijk", g, g, optimize=True) / length
+
+
+def _nodes(alpha: float, shape: Shape, order: int) -> tuple[Float64[Array, " n"], Float64[Array, " n"]]:
+    """Nodes s in (0, 1/2) and their Beta(alpha, alpha) probabilities (each counted on one side of 1/2).
+
+    Below ``s0 = pi / (40 H W)`` the bump is its centre pixel to 4e-18, so one node with the mean of s there is exact.
+    Above, panels shrink geometrically towards s0, where g varies on the scale of log s, and are as narrow as the
+    standard deviation of the Beta law near 1/2.
+    """
+    d = shape[0] * shape[1]
+    s0 = np.pi / (40 * d)
+    width = 2 / np.sqrt(4 * (2 * alpha + 1))
+    panels = [0.5]
+    while panels[-1] > s0:
+        panels.append(max(panels[-1] / 2, panels[-1] - width, s0))
+    edges = np.array([0.0, *panels[::-1]])
+    probability, first = interval_moments(alpha, edges[:2], 1)
+    s, p = gauss(alpha, edges[1:], order)
+    tail = probability[0] > 0
+    tail_s = np.array([first[0] / probability[0]]) if tail else np.empty(0)
+    return np.concatenate([tail_s, s.ravel()]), np.concatenate(
+        [probability if tail else np.empty(0), p.ravel()]
+    )

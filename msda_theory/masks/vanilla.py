@@ -1,0 +1,36 @@
+"""Vanilla training: nothing is mixed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from msda_theory.masks.base import Array, Atoms, MaskBatch, Shape, Strategy, check_alpha
+from msda_theory.moments.moments import Moments, Provenance
+from msda_theory.moments.operators import Constant
+
+
+@dataclass(frozen=True)
+class Vanilla(Strategy):
+    """M = 1 and lam = 1: the identity, in both laws. ``alpha`` has no effect; it keeps signatures alike."""
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+
+    def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+        """Ones."""
+        return MaskBatch(np.ones((len(lam), *shape)), np.ones(len(lam)))
+
+    def closed_moments(self, shape: Shape, law: str) -> Moments:
+        """All zero: q = 0."""
+        provenance = Provenance("closed form", 0.0, "q = 0")
+        return Moments(np.zeros(shape), Constant(0.0, shape), law, provenance)
+
+    def atoms(self, shape: Shape, *, order: int = 8) -> Atoms:
+        """One atom."""
+        one = np.ones(1)
+        return Atoms(np.ones((1, *shape)), one, one, one)

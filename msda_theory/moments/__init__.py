@@ -1,0 +1,1 @@
+"""First and second moments of q, the weight taken from the partner image."""
