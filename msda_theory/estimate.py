@@ -111,10 +111,7 @@ class Joint:
         size = len(parts[0].names)
         mean = np.array([math.fsum(p.n * p.mean[a] for p in parts) / n for a in range(size)])
         cov = np.array(
-            [
-                [math.fsum(p.n**2 * p.cov[a, b] for p in parts) / n**2 for b in range(size)]
-                for a in range(size)
-            ]
+            [[math.fsum(p.n**2 * p.cov[a, b] for p in parts) / n**2 for b in range(size)] for a in range(size)]
         )
         return Joint(parts[0].names, mean, cov, n)
 

@@ -81,9 +81,7 @@ class Logistic(Loss):
     def outputs(self, num_classes: int) -> int:
         """One output; defined for two classes only."""
         if num_classes != 2:
-            raise ValueError(
-                f"the logistic loss is for 2 classes, got {num_classes}; use SoftmaxCrossEntropy()."
-            )
+            raise ValueError(f"the logistic loss is for 2 classes, got {num_classes}; use SoftmaxCrossEntropy().")
         return 1
 
     def targets(self, y: Tensor, num_classes: int, dtype: torch.dtype) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from jaxtyping import Float64
 from scipy import special
@@ -32,16 +34,14 @@ def gauss(
     """
     mass = interval_moments(alpha, edges, 0)[0]
     nodes, weights = np.empty((len(mass), order)), np.empty((len(mass), order))
-    for k, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for k, (low, high) in enumerate(pairwise(edges)):
         left = alpha - 1 if low == 0.0 else 0.0
         right = alpha - 1 if high == 1.0 else 0.0
         t, w = special.roots_jacobi(order, right, left)
         lam = low + (high - low) * (t + 1) / 2
         rest = np.ones_like(lam)
         if low > 0.0:
-            rest = rest * (lam / high) ** (
-                alpha - 1
-            )  # divided by its maximum against underflow at large alpha
+            rest = rest * (lam / high) ** (alpha - 1)  # divided by its maximum against underflow at large alpha
         if high < 1.0:
             rest = rest * ((1 - lam) / (1 - low)) ** (alpha - 1)
         nodes[k] = lam

@@ -21,9 +21,7 @@ def half_sides(area: Float64[Array, " n"], length: int) -> Int64[Array, " n"]:
     return np.floor(length * np.sqrt(area)).astype(np.int64) // 2
 
 
-def draw_axis(
-    half: Int64[Array, " n"], length: int, box: str, *, rng: np.random.Generator
-) -> Bool[Array, "n L"]:
+def draw_axis(half: Int64[Array, " n"], length: int, box: str, *, rng: np.random.Generator) -> Bool[Array, "n L"]:
     """Indicators [n, L] of the pixels of one axis that are covered, at random positions."""
     u = rng.random(len(half))
     j, k = np.arange(length), half[:, None]
@@ -62,9 +60,7 @@ def lam_edges(shape: tuple[int, int], ratio: float) -> Float64[Array, " n1"]:
     return edges
 
 
-def interval_halves(
-    edges: Float64[Array, " n1"], shape: tuple[int, int], ratio: float
-) -> list[tuple[int, int]]:
+def interval_halves(edges: Float64[Array, " n1"], shape: tuple[int, int], ratio: float) -> list[tuple[int, int]]:
     """Half sides (rows, columns) on each interval of `lam_edges`, read at its middle."""
     area = (1 - (edges[:-1] + edges[1:]) / 2) * ratio
     rows, columns = (half_sides(area, n) for n in shape)
@@ -93,9 +89,7 @@ class SizeClasses:
         b, probability = axis_positions(half, length, box)
         size, index = np.unique(b.sum(axis=1), return_inverse=True)
         member = (index == np.arange(len(size))[:, None]) * probability  # [S, P]
-        return cls(
-            size, member.sum(axis=1), member @ b, np.einsum("sp,pj,pk->sjk", member, b, b, optimize=True)
-        )
+        return cls(size, member.sum(axis=1), member @ b, np.einsum("sp,pj,pk->sjk", member, b, b, optimize=True))
 
 
 def box_atoms(

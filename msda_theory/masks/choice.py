@@ -90,9 +90,7 @@ class Choice(Strategy):
             return None
         mean = np.asarray(sum(w * m.mean for w, m in zip(self.probabilities, known, strict=True)))
         worst = max(known, key=lambda m: m.provenance.error).provenance
-        detail = "; ".join(
-            f"{s.name}: {m.provenance.detail}" for s, m in zip(self.strategies, known, strict=True)
-        )
+        detail = "; ".join(f"{s.name}: {m.provenance.detail}" for s, m in zip(self.strategies, known, strict=True))
         second = Mixture(self.probabilities, tuple(m.second for m in known))
         return Moments(mean, second, law, Provenance(worst.method, worst.error, detail))
 

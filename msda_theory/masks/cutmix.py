@@ -73,9 +73,7 @@ class CutMix(Strategy):
             if self.label == "pixels":
                 share = lam[0] / (shape[0] * shape[1])
                 u = _outer(share, [r.sized for r in rows], [c.sized for c in columns])
-                constant = float(
-                    sum(s * r.size * c.size for s, r, c in zip(share, rows, columns, strict=True))
-                )
+                constant = float(sum(s * r.size * c.size for s, r, c in zip(share, rows, columns, strict=True)))
             else:
                 u = _outer(lam[0] - lam[1], [r.first for r in rows], [c.first for c in columns])
                 constant = float((lam[0] - lam[1]).sum())

@@ -39,9 +39,7 @@ class GMix(Strategy):
     def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
         """Bumps, or their complement."""
         s = np.minimum(lam, 1 - lam)
-        rows, columns = (
-            _bump(s, np.floor(rng.random(len(lam)) * n)[:, None], n, shape[0] * shape[1]) for n in shape
-        )
+        rows, columns = (_bump(s, np.floor(rng.random(len(lam)) * n)[:, None], n, shape[0] * shape[1]) for n in shape)
         mask = rows[:, :, None] * columns[:, None, :]
         high = lam >= 0.5
         mask[high] = 1 - mask[high]
@@ -79,9 +77,7 @@ class GMix(Strategy):
         """``u = E[(1 - label) q1]`` and ``c = E[1 - label]`` of Eq. (2b), over both sides of lam = 1/2."""
         g = np.einsum("ij,ik->ijk", rows[0], columns[0])  # E[g | s], [n, H, W]
         if self.label == "nominal":  # 1 - label = 1 - s (low), s (high)
-            return np.einsum("i,ijk->jk", p, (1 - s)[:, None, None] * (1 - g) + s[:, None, None] * g), float(
-                p.sum()
-            )
+            return np.einsum("i,ijk->jk", p, (1 - s)[:, None, None] * (1 - g) + s[:, None, None] * g), float(p.sum())
         # 1 - label = 1 - mean(g) (low), mean(g) (high); E[mean(g) g_j | s] is a row mean of E[g g^T | s]
         mean_g = g.mean(axis=(1, 2))
         mean_gg = np.einsum("ij,ik->ijk", rows[1].mean(axis=2), columns[1].mean(axis=2))
@@ -135,6 +131,4 @@ def _nodes(alpha: float, shape: Shape, order: int) -> tuple[Float64[Array, " n"]
     s, p = gauss(alpha, edges[1:], order)
     tail = probability[0] > 0
     tail_s = np.array([first[0] / probability[0]]) if tail else np.empty(0)
-    return np.concatenate([tail_s, s.ravel()]), np.concatenate(
-        [probability if tail else np.empty(0), p.ravel()]
-    )
+    return np.concatenate([tail_s, s.ravel()]), np.concatenate([probability if tail else np.empty(0), p.ravel()])

@@ -44,9 +44,7 @@ class HMix(Strategy):
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
         if not 0 <= self.ratio <= 1:
-            raise ValueError(
-                f"expected ratio in [0, 1], got {self.ratio}; it is the share of area that is cut."
-            )
+            raise ValueError(f"expected ratio in [0, 1], got {self.ratio}; it is the share of area that is cut.")
         check_option("box", self.box, BOXES)
 
     def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
@@ -66,11 +64,7 @@ class HMix(Strategy):
         All moments are integrals of powers of lam times ``E[rho^p O]``, ``E[rho^2 O O^T]``.
         """
         edges = lam_edges(shape, self.ratio)
-        parts = [
-            _box_part(h, shape, self.box)
-            for h, p in zip(*self._intervals(edges, shape), strict=True)
-            if p > 0
-        ]
+        parts = [_box_part(h, shape, self.box) for h, p in zip(*self._intervals(edges, shape), strict=True) if p > 0]
         lam = interval_moments(self.alpha, edges, 3)
         lam = lam[:, lam[0] > 0]  # [4, n]: E[lam^p; I]
         w = 2 * lam[1:] if law == "paper" else lam  # integrals of lam^p under the law's weight

@@ -74,9 +74,7 @@ class Moments:
         if flat.size <= _FULL_CHECK:
             a = self.second.dense()
             if not np.abs(a - a.T).max() <= tolerance:
-                raise ValueError(
-                    "the second moment must be symmetric, got a_jk != a_kj; check its construction."
-                )
+                raise ValueError("the second moment must be symmetric, got a_jk != a_kj; check its construction.")
             low, excess = a.min(), (a - np.minimum(flat[:, None], flat[None, :])).max()
         else:
             diagonal = self.second.diagonal()
@@ -132,9 +130,7 @@ def _test_directions(h: int, w: int) -> np.ndarray:
     """Fixed unit maps [8, H, W]: the constant, low and high cosines, a corner pixel."""
     y = (np.arange(h)[:, None] + 0.5) / h
     x = (np.arange(w)[None, :] + 0.5) / w
-    waves = [
-        np.cos(np.pi * (a * y + b * x)) for a, b in ((0, 0), (1, 0), (0, 1), (2, 3), (h - 1, 0), (0, w - 1))
-    ]
+    waves = [np.cos(np.pi * (a * y + b * x)) for a, b in ((0, 0), (1, 0), (0, 1), (2, 3), (h - 1, 0), (0, w - 1))]
     corner, checker = np.zeros((h, w)), np.where((np.indices((h, w)).sum(axis=0)) % 2, 1.0, -1.0)
     corner[0, 0] = 1.0
     maps = np.stack([*waves, corner, checker])

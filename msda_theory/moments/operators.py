@@ -137,9 +137,7 @@ class KroneckerSum(SecondMoment):
         """``sum_t left_t u right_t`` plus the border and constant parts."""
         u = self._maps(u)
         total = u.sum(axis=(-2, -1), keepdims=True)
-        out = (
-            self.border * total + (u * self.border).sum(axis=(-2, -1), keepdims=True) + self.constant * total
-        )
+        out = self.border * total + (u * self.border).sum(axis=(-2, -1), keepdims=True) + self.constant * total
         for left, right in zip(self.left, self.right, strict=True):
             out += left @ u @ right
         return out
