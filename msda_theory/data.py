@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +69,11 @@ class ImageData:
         """Images in another dtype or the whole set on another device (labels stay int64)."""
         x = self.x.to(target)
         return ImageData(x, self.y.to(x.device), self.num_classes)
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels in their order, ``size`` at a time."""
+        for low in range(0, len(self), size):
+            yield self.x[low : low + size], self.y[low : low + size]
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -60,7 +60,7 @@ class HMix(Strategy):
     def closed_moments(self, shape: Shape, law: str) -> Moments:
         """Sum over intervals of lam and over pairs of clipped sizes.
 
-        With ``rho = 1 / (1 - n_r n_c / (H W))`` and the outside indicator ``O = 1 - B``: ``q1 = 1 - M = 1 - lam rho O``.
+        ``rho = 1 / (1 - n_r n_c / (H W))``, outside indicator ``O = 1 - B``, ``q1 = 1 - M = 1 - lam rho O``.
         All moments are integrals of powers of lam times ``E[rho^p O]``, ``E[rho^2 O O^T]``.
         """
         edges = lam_edges(shape, self.ratio)

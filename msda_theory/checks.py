@@ -1,0 +1,56 @@
+"""Preconditions of the theory on a model: eval mode, shapes, dtype, samples that do not influence each other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from msda_theory.data import ImageData
+from msda_theory.losses import Loss
+
+
+def check_model(model: nn.Module, data: ImageData, loss: Loss) -> None:
+    """Raise unless ``model`` is a deterministic function of each sample alone, with outputs [B, c].
+
+    Raises:
+        TypeError: ``model`` is not a module, or its parameters and the images differ in dtype.
+        ValueError: BatchNorm or Dropout in train mode, wrong output shape, outputs that are not finite or that
+            depend on the other samples of the batch.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}; wrap the function in a module.")
+    for name, module in model.named_modules():
+        if module.training and isinstance(module, _BatchNorm | _DropoutNd):
+            raise ValueError(
+                f"expected a model in eval mode, got {type(module).__name__} {name!r} in train mode; call model.eval()."
+            )
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != data.x.dtype:
+            raise TypeError(
+                f"expected parameters in the dtype of the images ({data.x.dtype}), got {parameter.dtype} "
+                f"({name}); convert with model.to(x.dtype) or data.to(dtype)."
+            )
+    _check_outputs(model, data.x[:3], loss.outputs(data.num_classes))
+
+
+def _check_outputs(model: nn.Module, x: Tensor, outputs: int) -> None:
+    with torch.no_grad():
+        f = model(x)
+        alone = model(x[:1])
+    if not isinstance(f, Tensor) or f.shape != (len(x), outputs):
+        got = tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__
+        raise ValueError(
+            f"expected model outputs of shape [{len(x)}, {outputs}] for {len(x)} images, got {got}; "
+            "return one row of logits for each image."
+        )
+    if not bool(torch.isfinite(f).all()):
+        raise ValueError("expected finite model outputs, got NaN or infinity; check the weights and the input scale.")
+    tolerance = 1e-9 if x.dtype == torch.float64 else 1e-3
+    difference = float((f[:1] - alone).abs().max())
+    if difference > tolerance * (1 + float(alone.abs().max())):
+        raise ValueError(
+            f"expected outputs that do not depend on the rest of the batch, got a change of {difference:.2g} when "
+            "a batch is split; the theory needs one function of each sample (eval mode, no batch statistics)."
+        )

@@ -1,0 +1,155 @@
+"""Is the expansion right? The order at which its remainder vanishes as the step shrinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from msda_theory.checks import check_model
+from msda_theory.data import ImageData
+from msda_theory.dense import exact_mixed_loss, pair_weights
+from msda_theory.estimate import Estimate
+from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
+from msda_theory.masks.base import Strategy
+from msda_theory.moments.moments import Moments, check_law
+from msda_theory.pairs import draw_tiles, pair_batches
+from msda_theory.streams import seed_from
+from msda_theory.terms import pair_terms
+
+METHODS = ("enumerated", "paired")
+
+
+@dataclass(frozen=True)
+class RemainderOrder:
+    """Slope of ``log |R(t)|`` against ``log t`` and its points, ``R(t) = L(t) - [L + t R1 + t^2 (R2 + R3)]``.
+
+    Attributes:
+        slope: least-squares slope; 3 for correct terms and a smooth network.
+        scales: t, decreasing.
+        remainder: R(t) for each scale; exact (se 0) if enumerated.
+        method: ``"enumerated"`` or ``"paired"``.
+        strategy: name of the strategy.
+        law: the law of q.
+    """
+
+    slope: float
+    scales: tuple[float, ...]
+    remainder: tuple[Estimate, ...]
+    method: str
+    strategy: str
+    law: str
+
+
+def remainder_order(
+    model: nn.Module,
+    data: ImageData,
+    strategy: Strategy,
+    *,
+    loss: Loss | Callable[[Tensor, Tensor], Tensor] | None = None,
+    law: str = "exact",
+    scales: Sequence[float] = (1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128),
+    method: str = "enumerated",
+    moments: Moments | None = None,
+    draws: int = 64,
+    rng: np.random.Generator | None = None,
+) -> RemainderOrder:
+    """Order of the remainder of the expansion at the data, with ``delta`` replaced by ``t delta``; Eq. (3d).
+
+    ``"enumerated"`` sums L(t) over every mask and every partner and takes the terms from the moments: a wrong a_jk
+    shows as slope 2, a wrong qbar as slope 1. It evaluates m^2 images for each atom of the law and scale: a few
+    images of a few pixels. ``"paired"`` takes the terms of each draw from its own derivatives: any size, but it
+    checks the derivatives alone, not the moments.
+
+    Args:
+        model: smooth module in float64 and eval mode; piecewise-linear networks have slope 2 (their kinks).
+        data: float64 images.
+        strategy: any strategy; ``"enumerated"`` needs its ``atoms``.
+        loss: `SoftmaxCrossEntropy` by default.
+        law: law of q, in the loss and in the terms.
+        scales: steps t, at least two, in (0, 1].
+        method: ``"enumerated"`` or ``"paired"``.
+        moments: replace the strategy's own moments, to see what wrong ones do; ``"enumerated"`` only.
+        draws: pairs for each image; ``"paired"`` only.
+        rng: required by ``"paired"``.
+
+    Raises:
+        TypeError: images that are not float64 (float32 cannot show the order), or missing ``rng``.
+        ValueError: fewer than two scales, or scales outside (0, 1]; unknown law or method; remainder exactly 0.
+    """
+    if data.x.dtype != torch.float64:
+        raise TypeError(
+            f"the order of a remainder needs float64 images, got {data.x.dtype}; use data.to(torch.float64) and "
+            "model.double()."
+        )
+    steps = np.sort(np.unique(np.asarray(scales, dtype=np.float64)))[::-1]
+    if len(steps) < 2 or not (steps[-1] > 0 and steps[0] <= 1):
+        raise ValueError(f"expected at least two different scales in (0, 1], got {tuple(scales)}.")
+    check_law(law)
+    if method not in METHODS:
+        raise ValueError(f"expected method among {list(METHODS)}, got {method!r}; choose one of them.")
+    loss = as_loss(SoftmaxCrossEntropy() if loss is None else loss, data.num_classes)
+    check_model(model, data, loss)
+    if method == "enumerated":
+        moments = moments or strategy.moments(data.shape, law=law)
+        points = _enumerated(model, data, strategy, loss, moments, law, steps)
+    else:
+        if rng is None:
+            raise TypeError("method='paired' needs rng; pass rng=numpy.random.default_rng(seed).")
+        points = _paired(model, data, strategy, loss, law, steps, draws, seed_from(rng))
+    sizes = np.abs([p.mean for p in points])
+    if not sizes.min() > 0:
+        raise ValueError(
+            "the remainder is exactly 0, so it has no order; the expansion is exact for this model and loss, "
+            "or nothing is mixed."
+        )
+    slope = float(np.polyfit(np.log(steps), np.log(sizes), 1)[0])
+    return RemainderOrder(slope, tuple(float(t) for t in steps), tuple(points), method, strategy.name, law)
+
+
+def _enumerated(
+    model: nn.Module,
+    data: ImageData,
+    strategy: Strategy,
+    loss: Loss,
+    moments: Moments,
+    law: str,
+    steps: np.ndarray,
+) -> list[Estimate]:
+    weights = pair_weights(model, data, loss)
+    r1, r2, r3 = weights.terms(moments)
+    # The loss at t = 0 comes from the same sum as L(t), so that rounding of the probabilities cancels.
+    losses = exact_mixed_loss(model, data, loss, strategy, law, scales=np.append(steps, 0.0))
+    remainder = losses[:-1] - losses[-1] - steps * r1 - steps**2 * (r2 + r3)
+    return [Estimate(float(v), 0.0, len(data)) for v in remainder]
+
+
+def _paired(
+    model: nn.Module,
+    data: ImageData,
+    strategy: Strategy,
+    loss: Loss,
+    law: str,
+    steps: np.ndarray,
+    draws: int,
+    seed: int,
+) -> list[Estimate]:
+    unused = torch.zeros(data.shape, dtype=data.x.dtype, device=data.x.device)
+    parts: list[list[Estimate]] = []
+    for tile in draw_tiles(data, strategy, law, draws, seed):
+        terms = pair_terms(model, data, loss, tile, "data", unused, 512)
+        second = terms["r2"] + terms["r3"]
+        row = []
+        for t in steps:
+            values = []
+            for batch in pair_batches(data, tile, 512):
+                with torch.no_grad():
+                    f = model(batch.x + float(t) * batch.q * (batch.r - batch.x))
+                    values.append(loss.value(f, loss.targets(batch.y, data.num_classes, f.dtype)))
+            loss_t = torch.cat(values).cpu().numpy().reshape(tile.partner.shape)
+            row.append(Estimate.from_strata(loss_t - terms["base"] - t * terms["r1"] - t**2 * second))
+        parts.append(row)
+    return [Estimate.merge([row[k] for row in parts]) for k in range(len(steps))]
