@@ -1,0 +1,1 @@
+"""Experiments: one question a file. Each has a frozen config (its command line), ``run`` and one JSON record."""

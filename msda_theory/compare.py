@@ -60,9 +60,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of `compare`, as estimates (``rows``) or as a table (``frame()``)."""
+    """Rows of `compare`, as estimates (``rows``) or as a table (``frame()``).
+
+    Attributes:
+        rows: one for each model, strategy, law and point.
+        weights: `PairWeights` of each model by name, where dense terms at the data were asked for.
+    """
 
     rows: tuple[Row, ...]
+    weights: Mapping[str, PairWeights]
 
     def frame(self) -> pd.DataFrame:
         """One line for each row.
@@ -124,15 +130,13 @@ def compare(
     seed = seed_from(rng)
     job = _Job(data, loss, points, method, draws, seed, batch_size)
     moments = {(s, w): s.moments(data.shape, law=w, rng=rng) for s in strategies for w in laws}
-    weights = {
-        name: pair_weights(model, data, loss) if method == "dense" and "data" in points else None
-        for name, model in models.items()
-    }
+    shared = models.items() if method == "dense" and "data" in points else ()
+    weights = {name: pair_weights(model, data, loss) for name, model in shared}
     cells = list(product(models.items(), strategies, laws))
     rows: list[Row] = []
     for (name, model), strategy, one in tqdm(cells, desc="compare", unit="cell", disable=not progress):
-        rows += job.rows(name, model, strategy, moments[strategy, one], weights[name])
-    return Comparison(tuple(rows))
+        rows += job.rows(name, model, strategy, moments[strategy, one], weights.get(name))
+    return Comparison(tuple(rows), weights)
 
 
 @dataclass(frozen=True, eq=False)

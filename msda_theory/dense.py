@@ -123,30 +123,31 @@ def exact_mixed_loss(
     strategy: Strategy,
     law: str,
     *,
-    at: str = "data",
     scales: Float64[Array, " T"],
     order: int = 8,
 ) -> Float64[Array, " T"]:
-    """The loss (1) with the step shrunk to ``t delta`` for each t of ``scales``, by enumeration of masks and partners.
+    """The loss (1) with the step shrunk, ``E l(f(x + t q (r - x)))`` for each t of ``scales``, by enumeration.
 
-    ``at="data"``: ``l(f(x + t q (r - x)))``. ``at="mean"``: the mean shift is shrunk as well, which gives the same
-    argument. Evaluates ``len(scales) m^2 N`` images for N atoms.
+    Sums over every partner and every atom of the law (``order`` Gauss nodes for each interval of lam): evaluates
+    ``len(scales) m (m - 1) N`` images for N atoms.
     """
     atoms, weights = strategy.atoms(data.shape, order=order).partner(law)
     m, totals = len(data), np.zeros(len(scales))
     y = loss.targets(data.y, data.num_classes, data.x.dtype)
-    difference = data.x[None, :] - data.x[:, None]  # [i, r, C, H, W]
-    for low in range(0, len(atoms), _ATOM_CHUNK):
-        q = torch.from_numpy(atoms[low : low + _ATOM_CHUNK]).to(data.x)
-        w = torch.from_numpy(weights[low : low + _ATOM_CHUNK]).to(data.x)
-        for i in range(m):
-            delta = q[:, None, None] * difference[i]  # [N, r, C, H, W]
-            for k, t in enumerate(scales):
-                with torch.no_grad():
-                    f = model((data.x[i] + float(t) * delta).flatten(0, 1))
-                    values = loss.value(f, y[i].expand(len(f), -1)).reshape(len(q), m)
-                totals[k] += float((values.mean(dim=1) * w).sum())
-    return totals / m
+    with torch.no_grad():
+        own = loss.value(model(data.x), y).double().cpu().numpy()  # r = x: nothing changes
+        totals += own.mean() * weights.sum() / m
+        for low in range(0, len(atoms), _ATOM_CHUNK):
+            q = torch.from_numpy(atoms[low : low + _ATOM_CHUNK]).to(data.x)
+            w = torch.from_numpy(weights[low : low + _ATOM_CHUNK]).to(data.x)
+            for i in range(m):
+                others = torch.cat([data.x[:i], data.x[i + 1 :]])
+                delta = (q[:, None, None] * (others - data.x[i])).flatten(0, 1)  # [N (m - 1), C, H, W]
+                for k, t in enumerate(scales):
+                    f = model(data.x[i] + float(t) * delta)
+                    values = loss.value(f, y[i].expand(len(f), -1)).reshape(len(q), m - 1)
+                    totals[k] += float((values.sum(dim=1) * w).sum()) / m**2
+    return totals
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,6 +54,7 @@ def remainder_order(
     scales: Sequence[float] = (1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128),
     method: str = "enumerated",
     moments: Moments | None = None,
+    order: int = 8,
     draws: int = 64,
     rng: np.random.Generator | None = None,
 ) -> RemainderOrder:
@@ -73,6 +74,7 @@ def remainder_order(
         scales: steps t, at least two, in (0, 1].
         method: ``"enumerated"`` or ``"paired"``.
         moments: replace the strategy's own moments, to see what wrong ones do; ``"enumerated"`` only.
+        order: Gauss nodes for each interval of lam in the enumeration; ``"enumerated"`` only.
         draws: pairs for each image; ``"paired"`` only.
         rng: required by ``"paired"``.
 
@@ -95,7 +97,7 @@ def remainder_order(
     check_model(model, data, loss)
     if method == "enumerated":
         moments = moments or strategy.moments(data.shape, law=law)
-        points = _enumerated(model, data, strategy, loss, moments, law, steps)
+        points = _enumerated(model, data, strategy, loss, moments, law, steps, order)
     else:
         if rng is None:
             raise TypeError("method='paired' needs rng; pass rng=numpy.random.default_rng(seed).")
@@ -118,11 +120,12 @@ def _enumerated(
     moments: Moments,
     law: str,
     steps: np.ndarray,
+    order: int,
 ) -> list[Estimate]:
     weights = pair_weights(model, data, loss)
     r1, r2, r3 = weights.terms(moments)
     # The loss at t = 0 comes from the same sum as L(t), so that rounding of the probabilities cancels.
-    losses = exact_mixed_loss(model, data, loss, strategy, law, scales=np.append(steps, 0.0))
+    losses = exact_mixed_loss(model, data, loss, strategy, law, scales=np.append(steps, 0.0), order=order)
     remainder = losses[:-1] - losses[-1] - steps * r1 - steps**2 * (r2 + r3)
     return [Estimate(float(v), 0.0, len(data)) for v in remainder]
 

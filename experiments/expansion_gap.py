@@ -1,0 +1,198 @@
+"""How much of the rise of the mixed loss does the second-order expansion explain, on trained networks?
+
+Claim C1 (Park, Yun, Chun, NeurIPS 2022): whatever the strategy, the mixed loss is, to second order, the loss plus
+regularizers of the input gradient and Hessian. For every trained network and strategy: base, R1, R2, R3, predicted and
+measured mixed loss and the share of the rise explained, at the data (both laws, exact terms), at the conditional mean
+and at the mask-conditional mean (exact law, sampled terms), on training images. Also the distribution of R2 over pixel
+distance (claim C5).
+Expected: the terms have the right sign everywhere; at full strength the expansion at the data falls short; the
+mask-conditional mean with the Gauss-Newton term alone explains most of the rise.
+Cost: about 10 s a network on one core. Record: ``expansion_gap.json``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tyro
+from scipy import stats
+
+from experiments import train
+from experiments.data import digits
+from experiments.parallel import spread
+from experiments.record import RESULTS, cached, check, code_digest, finish
+from msda_theory.compare import Comparison, compare
+from msda_theory.distance import gradient_term_by_distance
+from msda_theory.masks.registry import strategy as make_strategy
+from msda_theory.streams import stream
+
+SOURCES = (*train.SOURCES, "expansion_gap.py")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which networks, which strategies, how many images and draws."""
+
+    training: train.Config = field(default_factory=train.Config)
+    strategies: tuple[str, ...] = ("mixup", "cutmix", "hmix", "gmix", "choice")
+    images: int = 256
+    draws: int = 8
+    seed: int = 0
+
+
+def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, Any]:
+    """Analyse every network of the training grid and summarise over seeds."""
+    train.run(config.training, jobs=jobs, folder=folder)
+    records = spread(_analyse_one, [(c, config, folder) for c in config.training.runs()], jobs, "expansion_gap")
+    return cached(
+        folder / "expansion_gap.json",
+        config,
+        code_digest(*SOURCES) + train.digest(records),
+        "python -m experiments.expansion_gap",
+        lambda: _summary(config, records),
+    )
+
+
+def _analyse_one(run_config: train.RunConfig, config: Config, folder: Path) -> dict[str, Any]:
+    trained = train.train_one(run_config, folder)
+    return cached(
+        folder / "expansion_gap" / f"{run_config.name}.json",
+        {"run": run_config, "gap": {k: getattr(config, k) for k in ("strategies", "images", "draws", "seed")}},
+        code_digest(*SOURCES) + trained["result"]["weights_sha256"],
+        "python -m experiments.expansion_gap",
+        lambda: {**_analyse(trained, config, folder), "weights_sha256": trained["result"]["weights_sha256"]},
+    )
+
+
+def _analyse(trained: dict[str, Any], config: Config, folder: Path) -> dict[str, Any]:
+    model = train.load_model(trained, folder)
+    data = digits().train[: config.images]
+    strategies = [make_strategy(name) for name in config.strategies]
+    labels = {s.name: name for s, name in zip(strategies, config.strategies, strict=True)}
+
+    def measure(**options: Any) -> Comparison:
+        rng = stream(config.seed, "expansion_gap")  # the same draws both times: one measured loss
+        return compare({"model": model}, data, strategies, draws=config.draws, rng=rng, **options)
+
+    at_data = measure(at="data", method="dense", law=("exact", "paper"))
+    elsewhere = measure(at=("mean", "mask"))
+    rows = pd.concat([at_data.frame(), elsewhere.frame()], ignore_index=True)
+    rows = rows.drop(columns="model").replace({"strategy": labels})
+    weights = at_data.weights["model"]
+    by_distance = [gradient_term_by_distance(weights, s.moments(data.shape)) for s in strategies]
+    return {
+        "rows": rows.to_dict(orient="records"),
+        "r2_by_distance": {
+            "distance": by_distance[0].distance,
+            "pairs": by_distance[0].pairs,
+            "r2": {name: b.value for name, b in zip(config.strategies, by_distance, strict=True)},
+        },
+    }
+
+
+def _summary(config: Config, records: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = pd.concat([_labelled(r) for r in records], ignore_index=True)
+    key = ["training", "activation", "strategy", "law", "at"]
+    summary = [
+        {**dict(zip(key, name, strict=True)), **_over_seeds(group)} for name, group in rows.groupby(key, sort=False)
+    ]
+    return {
+        "images": config.images,
+        "draws": config.draws,
+        "rows": rows.drop(columns=["method"]).round(10).to_dict(orient="records"),
+        "summary": summary,
+        "shares": _shares(pd.DataFrame(summary)),
+        "distance": _distance(config, records),
+        "checks": _checks(rows),
+    }
+
+
+def _labelled(record: dict[str, Any]) -> pd.DataFrame:
+    run_config = record["config"]["run"]
+    frame = pd.DataFrame(record["result"]["rows"])
+    frame.insert(0, "training", run_config["strategy"])
+    frame.insert(1, "activation", run_config["activation"])
+    frame.insert(2, "seed", run_config["seed"])
+    return frame
+
+
+def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
+    """Means over networks; the error is the standard error over networks (it contains that of the draws)."""
+    columns = ("clean", "base", "r1", "r2", "r3", "predicted", "measured", "explained", "explained_gn")
+    out: dict[str, Any] = {"networks": len(group)}
+    for name in columns:
+        values = group[name].to_numpy(dtype=float)
+        se = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+        out[name] = {"mean": values.mean(), "se": se, "n": len(values)}
+    return out
+
+
+def _shares(summary: pd.DataFrame) -> list[dict[str, Any]]:
+    """Smallest, median and largest share explained over trainings and strategies, for each point, law, activation."""
+    out = []
+    for (activation, at, law), group in summary.groupby(["activation", "at", "law"], sort=False):
+        row: dict[str, Any] = {"activation": activation, "at": at, "law": law, "cells": len(group)}
+        for name in ("explained", "explained_gn"):
+            values = np.array([v["mean"] for v in group[name]])
+            row[name] = {"min": values.min(), "median": np.median(values), "max": values.max()}
+        out.append(row)
+    return out
+
+
+def _distance(config: Config, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean distance of the pixel pairs that make up R2, weighted by R2: CutMix against Mixup on the same networks."""
+    out = []
+    for activation in config.training.activations:
+        own = [r for r in records if r["config"]["run"]["activation"] == activation]
+        for name in config.strategies:
+            shares = np.array([_near_share(r, name) for r in own])
+            baseline = np.array([_near_share(r, "mixup") for r in own])
+            paired = shares - baseline
+            out.append(
+                {
+                    "activation": activation,
+                    "strategy": name,
+                    "networks": len(own),
+                    "diagonal_share_of_r2": {"mean": shares.mean(), "se": stats.sem(shares), "n": len(own)},
+                    "difference_to_mixup": {"mean": paired.mean(), "se": stats.sem(paired), "n": len(own)},
+                }
+            )
+    return out
+
+
+def _near_share(record: dict[str, Any], name: str) -> float:
+    """Share of R2 from pairs at most one pixel apart."""
+    by_distance = record["result"]["r2_by_distance"]
+    distance, values = np.array(by_distance["distance"]), np.array(by_distance["r2"][name])
+    return float(values[distance <= 1].sum() / values.sum())
+
+
+def _checks(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    rises = rows["measured"] - rows["clean"]
+    exact = rows[(rows["law"] == "exact") & (rows["at"] == "data")]
+    return [
+        check("mixing raises the loss in every cell", bool((rises > 0).all()), f"smallest rise {rises.min():.3g}"),
+        check(
+            "the input-gradient regularizer R2 is positive in every cell",
+            bool((rows["r2"] > 0).all()),
+            f"smallest R2 {rows['r2'].min():.3g}",
+        ),
+        check(
+            "R3 vanishes on ReLU networks",
+            bool((rows.loc[rows["activation"] == "relu", "r3"].abs() < 1e-12).all()),
+            f"largest |R3| {rows.loc[rows['activation'] == 'relu', 'r3'].abs().max():.2g}",
+        ),
+        check(
+            "the first-order term R1 is positive at the data in every cell",
+            bool((exact["r1"] > 0).all()),
+            f"smallest R1 {exact['r1'].min():.3g}",
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    finish(run(tyro.cli(Config)))

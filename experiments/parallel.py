@@ -1,0 +1,37 @@
+"""Independent tasks over processes, one thread each, with a progress bar."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+import torch
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def spread(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]], jobs: int, title: str) -> list[T]:
+    """``[function(*a) for a in arguments]``, over ``jobs`` processes; results in the order of the arguments.
+
+    Every process, also a single one, computes with one thread, so that results do not depend on ``jobs``.
+    """
+    if jobs == 1:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return [function(*a) for a in tqdm(arguments, desc=title, unit="run")]
+        finally:
+            torch.set_num_threads(before)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures: list[Future[T]] = [pool.submit(function, *a) for a in arguments]
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), desc=title, unit="run"):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [future.result() for future in futures]

@@ -1,0 +1,186 @@
+"""Records: small JSON results with provenance, written whole or not at all, reused when nothing has changed."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msda_theory.estimate import Estimate
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+RECORDS = ROOT / "experiments" / "records"
+_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "pandas")
+
+
+class ClaimFailed(SystemExit):
+    """An experiment ran to its end and its own check did not hold."""
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, flush it to disk, then rename: readers see all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """A record as JSON: sorted nowhere, numbers in full, NaN refused."""
+    text = json.dumps(plain(record), indent=1, allow_nan=False, ensure_ascii=False)
+    write_whole(path, (text + "\n").encode())
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A record, or None where there is none.
+
+    Raises:
+        ValueError: if the file is not a JSON record.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path} is not a JSON record ({error}); delete it and run the experiment again.") from error
+    if not isinstance(record, dict) or "config" not in record or "result" not in record:
+        raise ValueError(f"{path} is not a record (no config and result); delete it and run the experiment again.")
+    return record
+
+
+def plain(value: Any) -> Any:
+    """Estimates, dataclasses, arrays and tuples as JSON values; NaN as null."""
+    if isinstance(value, Estimate):
+        return {"mean": value.mean, "se": value.se, "n": value.n}
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and np.isnan(value):
+        return None
+    return value
+
+
+def code_digest(*files: str) -> str:
+    """SHA-256 of the package's code and of the named files of this folder; docstrings and comments do not count."""
+    package = sorted((ROOT / "msda_theory").rglob("*.py"))
+    own = [ROOT / "experiments" / name for name in sorted(files)]
+    digest = hashlib.sha256()
+    for path in [*package, *own]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            body = getattr(node, "body", None)
+            if isinstance(body, list) and body and _is_text(body[0]):
+                node.body = body[1:]  # type: ignore[attr-defined]
+        digest.update(f"{path.relative_to(ROOT)}\n{ast.dump(tree)}\n".encode())
+    for name in _LIBRARIES:
+        digest.update(f"{name}=={version(name)}\n".encode())
+    return digest.hexdigest()
+
+
+def cached(
+    path: Path, config: Any, code: str, command: str, run: Callable[[], dict[str, Any]], *, needs: Iterable[Path] = ()
+) -> dict[str, Any]:
+    """The record at ``path`` if it was made with this configuration and code (and ``needs`` exist), else a new one.
+
+    ``run`` returns the result; configuration, provenance and wall time are added here.
+    """
+    old = read_record(path)
+    if old is not None and old["config"] == plain(config) and old["code"] == code and all(p.exists() for p in needs):
+        return old
+    start = time.monotonic()
+    result = run()
+    record = {
+        "experiment": path.stem,
+        "command": command,
+        "config": config,
+        "result": result,
+        "code": code,
+        "wall_s": round(time.monotonic() - start, 2),
+        **provenance(),
+    }
+    write_record(path, record)
+    return plain(record)
+
+
+def provenance() -> dict[str, Any]:
+    """Commit, date, library versions and the kind of machine."""
+    return {
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+    }
+
+
+def check(name: str, holds: bool, detail: str) -> dict[str, Any]:
+    """One line of an experiment's own verdict."""
+    return {"check": name, "holds": bool(holds), "detail": detail}
+
+
+def failed(record: dict[str, Any]) -> list[str]:
+    """The checks of a record that did not hold."""
+    return [f"{c['check']}: {c['detail']}" for c in record["result"].get("checks", []) if not c["holds"]]
+
+
+def finish(record: dict[str, Any]) -> None:
+    """End of a command line: print the checks; exit with 1 if one of them failed."""
+    for c in record["result"].get("checks", []):
+        print(f"{'holds' if c['holds'] else 'FAILS'}  {c['check']}: {c['detail']}")
+    if failed(record):
+        raise ClaimFailed(1)
+
+
+def _commit() -> str | None:
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--", "msda_theory", "experiments/*.py"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        return f"{head}{' with local changes' if changed else ''}"
+    return None
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown processor"
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

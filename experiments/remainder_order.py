@@ -1,0 +1,104 @@
+"""Are the terms right? The remainder of the expansion must vanish with the third power of the step.
+
+Claim C1 rests on it: with ``delta`` replaced by ``t delta``, ``R(t) = L(t) - [L + t R1 + t^2 (R2 + R3)]`` has slope 3
+in log-log for a smooth network (docs/theory.md, Eq. (3d)). L(t) is summed over every mask and every partner, the terms
+come from the exact moments, so a coefficient that is 1 % off shows as slope 2 at small t.
+Expected: slope between 2.7 and 3.3 on the softplus network for every strategy in both laws; below 2.5 with a_jk 1 %
+off; about 2 on the ReLU network, whose kinks the second order does not see (Eq. (3e)).
+Cost: about 40 s on one core, most of it GMix. Record: ``remainder_order.json``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from experiments import train
+from experiments.data import digits
+from experiments.parallel import spread
+from experiments.record import RESULTS, cached, check, code_digest, finish
+from msda_theory.masks.registry import strategy as make_strategy
+from msda_theory.moments.moments import LAWS, Moments
+from msda_theory.moments.operators import Dense
+from msda_theory.verify import remainder_order
+
+SOURCES = (*train.SOURCES, "remainder_order.py")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Strategies, the network (trained with CutMix), a few images, steps t."""
+
+    strategies: tuple[str, ...] = ("mixup", "cutmix", "hmix", "gmix", "choice")
+    training: train.RunConfig = train.RunConfig("cutmix", "softplus", 0)
+    images: int = 3
+    order: int = 4
+    scales: tuple[float, ...] = (1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128)
+
+
+def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, Any]:
+    """Remainders of every strategy and law, of wrong coefficients, and of a ReLU network."""
+    relu = replace(config.training, activation="relu")
+    networks = [train.train_one(c, folder) for c in (config.training, relu)]
+
+    def measure() -> dict[str, Any]:
+        cases = [(name, law, "right") for name in config.strategies for law in LAWS]
+        cases += [("cutmix", "exact", "a_jk 1 % off"), ("cutmix", "exact", "relu")]
+        tasks = [(config, networks[kind == "relu"], folder, name, law, kind) for name, law, kind in cases]
+        rows = spread(_one, tasks, jobs, "remainder_order")
+        return {"images": config.images, "rows": rows, "checks": [_claim(row) for row in rows]}
+
+    return cached(
+        folder / "remainder_order.json",
+        config,
+        code_digest(*SOURCES) + train.digest(networks),
+        "python -m experiments.remainder_order",
+        measure,
+    )
+
+
+def _one(config: Config, trained: dict[str, Any], folder: Path, name: str, law: str, kind: str) -> dict[str, Any]:
+    data, strategy = digits().train[: config.images], make_strategy(name)
+    moments = strategy.moments(data.shape, law=law)
+    if kind == "a_jk 1 % off":
+        moments = _one_percent_off(moments)
+    result = remainder_order(
+        train.load_model(trained, folder),
+        data,
+        strategy,
+        law=law,
+        scales=config.scales,
+        moments=moments,
+        order=config.order,
+    )
+    remainder = [r.mean for r in result.remainder]
+    return {
+        "strategy": name,
+        "law": law,
+        "kind": kind,
+        "slope": result.slope,
+        "t": result.scales,
+        "remainder": remainder,
+    }
+
+
+def _one_percent_off(moments: Moments) -> Moments:
+    """The same mean and 0.99 A + 0.01 qbar qbar^T: still the moments of some law, up to 1 % from the right ones."""
+    flat = moments.mean.reshape(-1)
+    second = Dense(0.99 * moments.second.dense() + 0.01 * np.outer(flat, flat), moments.second.shape)
+    return replace(moments, second=second)
+
+
+def _claim(row: dict[str, Any]) -> dict[str, Any]:
+    label, slope = f"{row['strategy']}, law={row['law']}, {row['kind']}", row["slope"]
+    if row["kind"] == "right":
+        return check(f"{label}: third order", 2.7 < slope < 3.3, f"slope {slope:.3f}")
+    return check(f"{label}: not third order", slope < 2.5, f"slope {slope:.3f}")
+
+
+if __name__ == "__main__":
+    finish(run(tyro.cli(Config)))
