@@ -144,7 +144,7 @@ def _shares(summary: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _distance(config: Config, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean distance of the pixel pairs that make up R2, weighted by R2: CutMix against Mixup on the same networks."""
+    """Share of R2 from pairs at most one pixel apart, per strategy, and its paired difference to Mixup."""
     out = []
     for activation in config.training.activations:
         own = [r for r in records if r["config"]["run"]["activation"] == activation]
@@ -157,7 +157,7 @@ def _distance(config: Config, records: list[dict[str, Any]]) -> list[dict[str, A
                     "activation": activation,
                     "strategy": name,
                     "networks": len(own),
-                    "diagonal_share_of_r2": {"mean": shares.mean(), "se": stats.sem(shares), "n": len(own)},
+                    "near_share": {"mean": shares.mean(), "se": stats.sem(shares), "n": len(own)},
                     "difference_to_mixup": {"mean": paired.mean(), "se": stats.sem(paired), "n": len(own)},
                 }
             )

@@ -1,7 +1,7 @@
 """Masks of every strategy at one label weight, for the figure that shows them beside mixed images.
 
 The paper shows its strategies at lam = .65 and r = .5; the same here, with the box and the bump at one centre.
-Cost: 1 s. Record: ``mask_gallery.json`` (masks as fractions; the photographs come with scikit-learn and are not stored).
+Cost: 1 s. Record: ``mask_gallery.json`` (masks only; the photographs come with scikit-learn and are not stored).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ from msda_theory.estimate import Estimate
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 RECORDS = ROOT / "experiments" / "records"
+_NUMBERS = re.compile(r"\[\s*(?:[-+.eE\d]+|null)(?:,\s*(?:[-+.eE\d]+|null))*\s*\]")
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "pandas")
 
 
@@ -47,8 +49,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """A record as JSON: sorted nowhere, numbers in full, NaN refused."""
+    """A record as JSON: numbers in full, lists of numbers on one line, NaN refused."""
     text = json.dumps(plain(record), indent=1, allow_nan=False, ensure_ascii=False)
+    text = _NUMBERS.sub(lambda match: " ".join(match.group().split()), text)
     write_whole(path, (text + "\n").encode())
 
 

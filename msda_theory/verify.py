@@ -66,7 +66,8 @@ def remainder_order(
     checks the derivatives alone, not the moments.
 
     Args:
-        model: smooth module in float64 and eval mode; piecewise-linear networks have slope 2 (their kinks).
+        model: smooth module in float64 and eval mode. Piecewise-linear networks have no such order: kinks crossed on
+            the way add a term that falls with t^2 on average and vanishes below the distance to the next kink.
         data: float64 images.
         strategy: any strategy; ``"enumerated"`` needs its ``atoms``.
         loss: `SoftmaxCrossEntropy` by default.

@@ -117,8 +117,8 @@ def _nodes(alpha: float, shape: Shape, order: int) -> tuple[Float64[Array, " n"]
     """Nodes s in (0, 1/2) and their Beta(alpha, alpha) probabilities (each counted on one side of 1/2).
 
     Below ``s0 = pi / (40 H W)`` the bump is its centre pixel to 4e-18, so one node with the mean of s there is exact.
-    Above, panels shrink geometrically towards s0, where g varies on the scale of log s, and are as narrow as the
-    standard deviation of the Beta law near 1/2.
+    Above, panels shrink geometrically towards s0, where g varies on the scale of log s, and are no wider than two
+    standard deviations of the Beta law.
     """
     d = shape[0] * shape[1]
     s0 = np.pi / (40 * d)

@@ -1,0 +1,31 @@
+"""Make the results the committed ones: records, figures, and the marked blocks of README and ledger.
+
+``make records`` runs it after ``make reproduce``. Weights and per-network records stay behind.
+"""
+
+from __future__ import annotations
+
+import shutil
+
+from experiments import tables
+from experiments.record import RECORDS, RESULTS, ROOT, write_record, write_whole
+from figures import make
+
+PAGES = ("README.md", "paper_repro.md")
+
+
+def publish() -> None:
+    """Copy the records, draw the figures from them, fill the pages."""
+    for name, record in tables.load(RESULTS).items():
+        write_record(RECORDS / f"{name}.json", record)
+    drawn = ROOT / "docs" / "figures"
+    shutil.rmtree(drawn, ignore_errors=True)
+    make.make(make.Config(records=RECORDS, out=drawn))
+    records = tables.load(RECORDS)
+    for page in PAGES:
+        path = ROOT / page
+        write_whole(path, tables.fill(path.read_text(encoding="utf-8"), records).encode())
+
+
+if __name__ == "__main__":
+    publish()

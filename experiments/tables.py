@@ -1,0 +1,228 @@
+"""Tables of the README, the ledger and the terminal, made from records; nothing in them is typed by hand.
+
+``python -m experiments.tables`` prints the main table; `fill` replaces the marked blocks of a page.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments.record import RECORDS, read_record
+
+NAMES = {
+    "vanilla": "vanilla",
+    "mixup": "Mixup",
+    "cutmix": "CutMix",
+    "hmix": "HMix",
+    "gmix": "GMix",
+    "choice": "Mixup or CutMix",
+}
+Records = dict[str, dict[str, Any]]
+EXPERIMENTS = ("train", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery")
+
+
+def load(folder: Path) -> Records:
+    """The records of all experiments.
+
+    Raises:
+        FileNotFoundError: with the command that makes the missing one.
+    """
+    records: Records = {}
+    for name in EXPERIMENTS:
+        record = read_record(folder / f"{name}.json")
+        if record is None:
+            raise FileNotFoundError(f"{folder / name}.json is missing; make it with: python -m experiments.{name}")
+        records[name] = record
+    return records
+
+
+def main_table(records: Records, *, matched: bool = False) -> str:
+    """One row for each trained network kind and mixing strategy (mean over seeds), as Markdown.
+
+    ``matched``: only the networks that were trained with the strategy itself, and vanilla networks.
+    """
+    result = records["expansion_gap"]["result"]
+    cells = {(r["training"], r["activation"], r["strategy"], r["law"], r["at"]): r for r in result["summary"]}
+    head = (
+        "trained with|net|mixed with|loss|R1|R2|R3|predicted|measured ± se|data|data, paper's law|mean|mask|mask, no R3"
+    )
+    lines = [f"| {head.replace('|', ' | ')} |", "|---|---|---|" + "--:|" * 11]
+    for (training, activation, strategy, law, at), r in cells.items():
+        if (law, at) != ("exact", "data") or (matched and training not in (strategy, "vanilla")):
+            continue
+        shares = [
+            _percent(cells[training, activation, strategy, law, at][column])
+            for law, at, column in (
+                ("exact", "data", "explained"),
+                ("paper", "data", "explained"),
+                ("exact", "mean", "explained"),
+                ("exact", "mask", "explained"),
+                ("exact", "mask", "explained_gn"),
+            )
+        ]
+        numbers = [f"{r[k]['mean']:.3f}" for k in ("clean", "r1", "r2", "r3", "predicted")]
+        measured = f"{r['measured']['mean']:.3f} ± {_draw_se(records, training, activation, strategy):.3f}"
+        names = (NAMES[training], activation, NAMES[strategy])
+        lines.append(f"| {' | '.join([*names, *numbers, measured, *shares])} |")
+    return "\n".join(lines)
+
+
+def accuracy_table(records: Records) -> str:
+    """Test accuracy of the trained networks, mean over seeds with a 95 % interval (Student's t), as Markdown."""
+    lines = ["| trained with | net | seeds | test accuracy (%) |", "|---|---|--:|--:|"]
+    for row in records["train"]["result"]["rows"]:
+        half = row["interval_95_half_width"]
+        lines.append(
+            f"| {NAMES[row['strategy']]} | {row['activation']} | {row['seeds']} "
+            f"| {100 * row['test_accuracy']:.1f} ± {100 * half:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def setting(records: Records) -> str:
+    """One line: how many images, draws, networks; commit, machine and command."""
+    record = records["expansion_gap"]
+    result, config = record["result"], record["config"]
+    seeds = len(config["training"]["seeds"])
+    return (
+        f"Digits, {result['images']} training images, {result['draws']} pairs (q, r) for each, {seeds} networks a row; "
+        f"± is the standard error over networks, except at *measured*: that of the draws, averaged over networks. "
+        f"{record['machine']}; torch {record['versions']['torch']}; `{record['command']}`."
+    )
+
+
+def ledger_c1(records: Records) -> str:
+    """Measured column of claim C1."""
+    result, order = records["expansion_gap"]["result"], records["remainder_order"]["result"]
+    slopes = [r["slope"] for r in order["rows"] if r["kind"] == "right"]
+    wrong = next(r["slope"] for r in order["rows"] if r["kind"] != "right")
+    shares = {(s["activation"], s["at"], s["law"]): s for s in result["shares"]}
+
+    def span(activation: str, at: str, law: str, column: str = "explained") -> str:
+        s = shares[activation, at, law][column]
+        return f"{100 * s['median']:.0f} % ({100 * s['min']:.0f} to {100 * s['max']:.0f})"
+
+    seeds = len(records["expansion_gap"]["config"]["training"]["seeds"])
+    return (
+        f"As the step shrinks: holds; remainder slope {min(slopes):.3f} to {max(slopes):.3f} over {len(slopes)} "
+        f"strategies and laws, {wrong:.2f} with a_jk 1 % off (enumerated, no sampling error). "
+        f"At full strength (digits, {result['images']} images, {result['draws']} draws each, "
+        f"{shares['softplus', 'data', 'exact']['cells']} cells of {seeds} networks for each activation), share of the "
+        "rise explained, median (range) over cells: softplus, at the data "
+        f"{span('softplus', 'data', 'exact')}, paper's law {span('softplus', 'data', 'paper')}, at the mean "
+        f"{span('softplus', 'mean', 'exact')}, at the mask without R3 "
+        f"{span('softplus', 'mask', 'exact', 'explained_gn')}; ReLU, at the data {span('relu', 'data', 'exact')}, at "
+        f"the mask without R3 {span('relu', 'mask', 'exact', 'explained_gn')}. CutMix on CutMix-trained softplus "
+        f"networks: {_own_cutmix(records)}."
+    )
+
+
+def ledger_c5(records: Records) -> str:
+    """Measured column of claim C5."""
+    curves = {(c["strategy"], c["law"], c["size"]): c for c in records["mask_coefficients"]["result"]["curves"]}
+    size = max(c[2] for c in curves)
+    decays = ", ".join(
+        f"{NAMES[name]} {curves[name, 'exact', size]['decay']:.2f} ({curves[name, 'paper', size]['decay']:.2f})"
+        for name in ("mixup", "cutmix", "hmix", "gmix")
+    )
+    shares = {(d["activation"], d["strategy"]): d for d in records["expansion_gap"]["result"]["distance"]}
+    trained = "; ".join(
+        f"{activation}: {_pm(shares[activation, 'mixup']['near_share'])} % under Mixup, difference "
+        f"of CutMix {_pm(shares[activation, 'cutmix']['difference_to_mixup'])}"
+        for activation in dict.fromkeys(a for a, _ in shares)
+    )
+    n = shares["softplus", "mixup"]["networks"]
+    return (
+        f"a(p) at half the image over a(p) at 1 pixel, {size}x{size}, exact law (paper's law), no sampling error: "
+        f"{decays}. {_rebound(curves['cutmix', 'exact', size])} On trained networks (digits, {n} of each activation), "
+        f"share of R2 from pairs at most 1 pixel apart: {trained} points (± standard error over networks, paired)."
+    )
+
+
+def blocks(records: Records) -> dict[str, str]:
+    """Every generated block by its name."""
+    return {
+        "main-table": main_table(records, matched=True),
+        "setting": setting(records),
+        "accuracy": accuracy_table(records),
+        "c1": ledger_c1(records),
+        "c5": ledger_c5(records),
+    }
+
+
+def fill(page: str, records: Records) -> str:
+    """``page`` with the text between ``<!-- NAME -->`` and ``<!-- /NAME -->`` replaced by the block NAME.
+
+    Raises:
+        ValueError: if the page has no block, or one of an unknown name.
+    """
+    known, found = blocks(records), re.findall(r"<!-- /([\w-]+) -->", page)
+    if not found or set(found) - set(known):
+        raise ValueError(f"expected marked blocks among {sorted(known)}, got {found}; fix the page's markers.")
+    for name in found:
+        # A block inside a table row must stay on its line.
+        inline = f"<!-- {name} -->\n" not in page
+        text = known[name] if inline else f"\n{known[name]}\n"
+        pattern = re.compile(rf"(<!-- {name} -->).*?(<!-- /{name} -->)", re.DOTALL)
+        page = pattern.sub(lambda m, text=text: f"{m.group(1)}{text}{m.group(2)}", page)  # type: ignore[misc]
+    return page
+
+
+def _draw_se(records: Records, training: str, activation: str, strategy: str) -> float:
+    """Standard error of the draws of the mean over networks: draws are shared, so errors are averaged, not pooled."""
+    rows = [
+        r["se"]
+        for r in records["expansion_gap"]["result"]["rows"]
+        if (r["training"], r["activation"], r["strategy"], r["at"], r["law"])
+        == (training, activation, strategy, "data", "exact")
+    ]
+    return float(sum(rows) / len(rows))
+
+
+def _own_cutmix(records: Records) -> str:
+    cells = {
+        (r["at"], r["law"]): r
+        for r in records["expansion_gap"]["result"]["summary"]
+        if (r["training"], r["activation"], r["strategy"]) == ("cutmix", "softplus", "cutmix")
+    }
+    parts = [
+        f"at the data {_pm(cells['data', 'exact']['explained'])} %",
+        f"paper's law {_pm(cells['data', 'paper']['explained'])} %",
+        f"at the mean {_pm(cells['mean', 'exact']['explained'])} %",
+        f"at the mask without R3 {_pm(cells['mask', 'exact']['explained_gn'])} %",
+    ]
+    return ", ".join(parts)
+
+
+def _rebound(curve: dict[str, Any]) -> str:
+    """Where the coefficient of clipped CutMix stops falling: the exact law also takes the outside of the box."""
+    row = curve["along_row"]
+    low = min(range(len(row)), key=row.__getitem__)
+    return (
+        f"CutMix, exact law, along a row: {row[0]:.3f} at 0, falling to {row[low]:.3f} at {low} pixels, then up to "
+        f"{row[-1]:.3f} at {len(row) - 1}, since pairs at opposite borders lie outside the box together."
+    )
+
+
+def _percent(value: dict[str, float]) -> str:
+    return f"{100 * value['mean']:.0f} ± {100 * value['se']:.0f}"
+
+
+def _pm(value: dict[str, float]) -> str:
+    return f"{100 * value['mean']:.1f} ± {100 * value['se']:.1f}"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which records to read."""
+
+    records: Path = RECORDS
+
+
+if __name__ == "__main__":
+    print(main_table(load(tyro.cli(Config).records)))

@@ -1,0 +1,38 @@
+"""All figures from a folder of records: ``python -m figures.make --records experiments/records --out docs/figures``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from tqdm import tqdm
+
+from figures import coefficients, gap, masks, remainder
+from figures.style import use_style
+
+FIGURES: dict[str, Callable[[Path, Path], list[Path]]] = {
+    "masks": masks.draw,
+    "coefficients": coefficients.draw,
+    "gap": gap.draw,
+    "remainder": remainder.draw,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where records are read and figures written."""
+
+    records: Path = Path(__file__).resolve().parent.parent / "experiments" / "records"
+    out: Path = Path(__file__).resolve().parent.parent / "docs" / "figures"
+
+
+def make(config: Config) -> list[Path]:
+    """Draw every figure; returns the files."""
+    use_style()
+    return [path for draw in tqdm(FIGURES.values(), desc="figures") for path in draw(config.records, config.out)]
+
+
+if __name__ == "__main__":
+    make(tyro.cli(Config))

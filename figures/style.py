@@ -1,0 +1,79 @@
+"""One look for all figures: colours and markers of strategies, sizes, saving with fixed bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+COLUMN, PAGE = 3.4, 6.9  # widths in inches: one column, two columns
+
+# Okabe and Ito's palette, safe for colour-blind readers; markers repeat the code for print in grey.
+COLOURS = {
+    "vanilla": "#000000",
+    "mixup": "#0072B2",
+    "cutmix": "#D55E00",
+    "hmix": "#009E73",
+    "gmix": "#CC79A7",
+    "choice": "#E69F00",
+}
+MARKERS = {"vanilla": "X", "mixup": "o", "cutmix": "s", "hmix": "D", "gmix": "^", "choice": "v"}
+NAMES = {
+    "vanilla": "vanilla",
+    "mixup": "Mixup",
+    "cutmix": "CutMix",
+    "hmix": "HMix",
+    "gmix": "GMix",
+    "choice": "Mixup or CutMix",
+}
+LAWS = {"exact": "exact law", "paper": "paper's law"}
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for every figure."""
+    mpl.use("Agg")
+    mpl.rcParams.update(
+        {
+            "font.size": 8,
+            "axes.labelsize": 8,
+            "axes.titlesize": 8,
+            "xtick.labelsize": 7,
+            "ytick.labelsize": 7,
+            "legend.fontsize": 7,
+            "legend.frameon": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.linewidth": 0.6,
+            "lines.linewidth": 1.2,
+            "lines.markersize": 4,
+            "pdf.fonttype": 42,
+            "figure.dpi": 100,
+            "savefig.dpi": 300,
+            "figure.constrained_layout.use": True,
+        }
+    )
+
+
+def load(records: Path, name: str) -> dict[str, Any]:
+    """The result of a record.
+
+    Raises:
+        FileNotFoundError: with the command that makes the record.
+    """
+    path = records / f"{name}.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing; make it with: python -m experiments.{name}")
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["result"]
+    return result
+
+
+def save(figure: Figure, out: Path, name: str) -> list[Path]:
+    """Write NAME.pdf and NAME.png without dates, so that a rebuild gives the same bytes."""
+    out.mkdir(parents=True, exist_ok=True)
+    pdf, png = out / f"{name}.pdf", out / f"{name}.png"
+    figure.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    figure.savefig(png, metadata={"Software": None})
+    return [pdf, png]
