@@ -1,0 +1,219 @@
+"""Naive mask laws and moments, written from the definitions; shares no code with the package.
+
+Every law is enumerated for a given lam by loops over integer centres, and integrated over lam by brute-force
+Gauss-Legendre panels between the values of lam at which a box changes its size. Slow, and meant for 3x3 to 4x5 images.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from scipy import special
+
+Shape = tuple[int, int]
+Outcome = tuple[np.ndarray, float, float]  # mask M [H, W], label weight, probability given lam
+
+TAIL = 1e-14  # every integrand is constant in lam to this accuracy within TAIL of 0 and 1
+
+
+# --- laws given lam -----------------------------------------------------------------------------------------
+
+
+def side_length(lam: float, length: int, ratio: float) -> int:
+    """Integer side of the box along an axis of ``length`` pixels."""
+    return math.floor(length * math.sqrt((1 - lam) * ratio))
+
+
+@functools.cache
+def covered_pixels(length: int, side: int, box: str) -> list[tuple[list[int], float]]:
+    """All positions of a box along one axis: covered pixels (end excluded) and the probability of the position."""
+    half = side // 2
+    if box == "inside":
+        starts = [s for s in range(length) if s + 2 * half <= length]
+        if half == 0:
+            starts = [0]  # an empty box has one position
+        return [(list(range(s, s + 2 * half)), 1 / len(starts)) for s in starts]
+    positions = []
+    for c in range(length):
+        pixels = range(c - half, c + half)
+        if box == "periodic":
+            kept = [p % length for p in pixels]
+        elif box == "clipped":
+            kept = [p for p in pixels if 0 <= p < length]
+        else:
+            raise AssertionError(box)
+        positions.append((kept, 1 / length))
+    return positions
+
+
+@functools.cache
+def boxes(shape: Shape, sides: tuple[int, int], box: str) -> list[tuple[np.ndarray, float]]:
+    """Indicators [H, W] of the box at every position, with probabilities."""
+    result = []
+    for rows, p in covered_pixels(shape[0], sides[0], box):
+        for columns, q in covered_pixels(shape[1], sides[1], box):
+            indicator = np.zeros(shape)
+            for r in rows:
+                for c in columns:
+                    indicator[r, c] = 1.0
+            result.append((indicator, p * q))
+    return result
+
+
+def vanilla(lam: float, shape: Shape) -> list[Outcome]:
+    return [(np.ones(shape), 1.0, 1.0)]
+
+
+def mixup(lam: float, shape: Shape) -> list[Outcome]:
+    return [(np.full(shape, lam), lam, 1.0)]
+
+
+def cutmix(lam: float, shape: Shape, box: str = "clipped", label: str = "pixels") -> list[Outcome]:
+    sides = (side_length(lam, shape[0], 1.0), side_length(lam, shape[1], 1.0))
+    outcomes = []
+    for indicator, p in boxes(shape, sides, box):
+        mask = 1.0 - indicator
+        outcomes.append((mask, float(mask.mean()) if label == "pixels" else lam, p))
+    return outcomes
+
+
+def hmix(lam: float, shape: Shape, ratio: float = 0.5, box: str = "clipped") -> list[Outcome]:
+    sides = (side_length(lam, shape[0], ratio), side_length(lam, shape[1], ratio))
+    outcomes = []
+    for indicator, p in boxes(shape, sides, box):
+        outside = lam / (1 - indicator.sum() / (shape[0] * shape[1]))
+        outcomes.append((np.where(indicator == 1.0, 0.0, outside), lam, p))
+    return outcomes
+
+
+def gmix(lam: float, shape: Shape, label: str = "pixels") -> list[Outcome]:
+    h, w = shape
+    s = min(lam, 1 - lam)
+    outcomes = []
+    for row in range(h):
+        for column in range(w):
+            g = np.zeros(shape)
+            for r in range(h):
+                for c in range(w):
+                    g[r, c] = math.exp(-math.pi * ((r - row) ** 2 + (c - column) ** 2) / (s * h * w))
+            mask = g if lam < 0.5 else 1 - g
+            outcomes.append((mask, float(mask.mean()) if label == "pixels" else lam, 1 / (h * w)))
+    return outcomes
+
+
+GIVEN_LAM = {"vanilla": vanilla, "mixup": mixup, "cutmix": cutmix, "hmix": hmix, "gmix": gmix}
+
+
+# --- integration over lam -----------------------------------------------------------------------------------
+
+
+def breakpoints(kind: str, shape: Shape, ratio: float = 0.5) -> list[float]:
+    """Values of lam at which an integer side of the box changes, or the definition does."""
+    if kind == "gmix":
+        return [0.5]
+    if kind not in ("cutmix", "hmix"):
+        return []
+    share = 1.0 if kind == "cutmix" else ratio
+    return [1 - (k / n) ** 2 / share for n in shape for k in range(1, n + 1) if (k / n) ** 2 < share]
+
+
+def beta_rule(a: float, b: float, breaks: list[float], order: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights for lam ~ Beta(a, b): Gauss-Legendre on panels, in log lam near 0 and log(1 - lam) near 1.
+
+    The mass within TAIL of an end comes from the incomplete beta function and sits on one node there.
+    """
+    t, weight = np.polynomial.legendre.leggauss(order)
+    log_norm = special.betaln(a, b)
+
+    def panels(cuts: list[float]) -> tuple[np.ndarray, np.ndarray]:
+        low, high = np.array(cuts[:-1])[:, None], np.array(cuts[1:])[:, None]
+        return (low + (high - low) * (t + 1) / 2).ravel(), ((high - low) / 2 * weight).ravel()
+
+    def log_density(lam: np.ndarray, rest: np.ndarray) -> np.ndarray:
+        return (a - 1) * np.log(lam) + (b - 1) * np.log(rest) - log_norm
+
+    edge = 0.05
+    logs = list(np.linspace(math.log(TAIL), math.log(edge), 20))
+    inner, w_inner = panels(sorted([*np.linspace(edge, 1 - edge, 19), *(x for x in breaks if edge < x < 1 - edge)]))
+    low, w_low = panels(sorted([*logs, *(math.log(x) for x in breaks if TAIL < x < edge)]))
+    top, w_top = panels(sorted([*logs, *(math.log1p(-x) for x in breaks if TAIL < 1 - x < edge)]))
+    low, top = np.exp(low), np.exp(top)
+    nodes = [np.array([TAIL]), low, inner, 1 - top, np.array([1 - TAIL])]
+    weights = [
+        np.array([special.betainc(a, b, TAIL)]),
+        w_low * low * np.exp(log_density(low, 1 - low)),
+        w_inner * np.exp(log_density(inner, 1 - inner)),
+        w_top * top * np.exp(log_density(1 - top, top)),
+        np.array([special.betainc(b, a, TAIL)]),
+    ]
+    return np.concatenate(nodes), np.concatenate(weights)
+
+
+# --- moments ------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def moments(
+    kind: str, shape: Shape, law: str, *, alpha: float = 1.0, order: int = 12, **options: object
+) -> tuple[np.ndarray, np.ndarray]:
+    """``qbar`` [H, W] and ``A`` [d, d]: Eq. (2) for "exact"; lam ~ Beta(alpha + 1, alpha) and q = 1 - M for "paper".
+
+    A "choice" has ``members=((probability, kind, ((option, value), ...)), ...)``.
+    """
+    d = shape[0] * shape[1]
+    mean, second = np.zeros(d), np.zeros((d, d))
+    if kind == "choice":
+        for probability, member, member_options in options["members"]:
+            part_mean, part_second = moments(member, shape, law, order=order, **dict(member_options))
+            mean += probability * part_mean.ravel()
+            second += probability * part_second
+        return mean.reshape(shape), second
+    breaks = breakpoints(kind, shape, options.get("ratio", 0.5))
+    nodes, weights = beta_rule(alpha + (law == "paper"), alpha, breaks, order)
+    taken, probabilities = [], []
+    for lam, weight in zip(nodes, weights, strict=True):
+        if weight < 1e-30:
+            continue
+        for mask, label, probability in GIVEN_LAM[kind](float(lam), shape, **options):
+            if law == "paper":
+                taken.append(1 - mask.ravel())
+                probabilities.append(weight * probability)
+            else:
+                taken.append(1 - mask.ravel())
+                probabilities.append(weight * probability * label)
+                taken.append(mask.ravel())
+                probabilities.append(weight * probability * (1 - label))
+    q, p = np.array(taken), np.array(probabilities)
+    return (p @ q).reshape(shape), q.T @ (p[:, None] * q)
+
+
+# --- second moments as matrices -----------------------------------------------------------------------------
+
+
+def displacement_means(matrix: np.ndarray, shape: Shape) -> np.ndarray:
+    """Mean of a_jk over the pixel pairs with displacement k - j, [2H-1, 2W-1], zero displacement in the middle."""
+    h, w = shape
+    total, count = np.zeros((2 * h - 1, 2 * w - 1)), np.zeros((2 * h - 1, 2 * w - 1))
+    for j in range(h * w):
+        for k in range(h * w):
+            py, px = k // w - j // w, k % w - j % w
+            total[h - 1 + py, w - 1 + px] += matrix[j, k]
+            count[h - 1 + py, w - 1 + px] += 1
+    return total / count
+
+
+def quadratic(matrix: np.ndarray, u: np.ndarray) -> float:
+    """u^T A u for one map u [H, W]."""
+    flat, total = u.ravel(), 0.0
+    for j in range(len(flat)):
+        for k in range(len(flat)):
+            total += flat[j] * matrix[j, k] * flat[k]
+    return total
+
+
+def apply(matrix: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """A u for one map u [H, W]."""
+    flat = u.ravel()
+    return np.array([sum(matrix[j, k] * flat[k] for k in range(len(flat))) for j in range(len(flat))]).reshape(u.shape)
