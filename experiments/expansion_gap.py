@@ -103,7 +103,7 @@ def _summary(config: Config, records: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "images": config.images,
         "draws": config.draws,
-        "rows": rows.drop(columns=["method"]).round(10).to_dict(orient="records"),
+        "columns": rows.drop(columns=["method"]).round(8).to_dict(orient="list"),
         "summary": summary,
         "shares": _shares(pd.DataFrame(summary)),
         "distance": _distance(config, records),

@@ -175,13 +175,11 @@ def fill(page: str, records: Records) -> str:
 
 def _draw_se(records: Records, training: str, activation: str, strategy: str) -> float:
     """Standard error of the draws of the mean over networks: draws are shared, so errors are averaged, not pooled."""
-    rows = [
-        r["se"]
-        for r in records["expansion_gap"]["result"]["rows"]
-        if (r["training"], r["activation"], r["strategy"], r["at"], r["law"])
-        == (training, activation, strategy, "data", "exact")
-    ]
-    return float(sum(rows) / len(rows))
+    c = records["expansion_gap"]["result"]["columns"]
+    keys = zip(c["training"], c["activation"], c["strategy"], c["at"], c["law"], strict=True)
+    wanted = (training, activation, strategy, "data", "exact")
+    own = [se for key, se in zip(keys, c["se"], strict=True) if key == wanted]
+    return float(sum(own) / len(own))
 
 
 def _own_cutmix(records: Records) -> str:

@@ -17,6 +17,7 @@ CAPTION = (
     "seeds; bars are standard errors over seeds. On the line the expansion explains the whole rise. Left: around the "
     "data, as published; middle: around the conditional mean; right: around the mask-conditional mean without R3."
 )
+TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 PANELS = (
     ("data", "predicted", "at the data"),
     ("mean", "predicted", "at the conditional mean"),
@@ -36,8 +37,13 @@ def draw(records: Path, out: Path) -> list[Path]:
         ax.set_title(title)
         ax.set_xscale("log")
         ax.set_yscale("log")
-        ax.axline((1, 1), slope=1, color="0.6", linewidth=0.8, zorder=0)
-        ax.set_xlabel("measured rise of the loss (nats)")
+        ax.plot(TICKS[:: len(TICKS) - 1], TICKS[:: len(TICKS) - 1], color="0.6", linewidth=0.8, zorder=0)
+        ax.set_xlim(0.45, 5)
+        ax.set_xticks([0.5, 1, 2, 4], labels=["0.5", "1", "2", "4"])
+        ax.set_yticks(TICKS[1:-1], labels=[f"{t:g}" for t in TICKS[1:-1]])
+        ax.minorticks_off()
+        ax.set_xlabel("measured rise (nats)")
+    axes[0].annotate("networks trained\nwithout mixing", (1.05, 0.045), color="0.4", fontsize=7)
     axes[0].set_ylabel("predicted rise (nats)")
     strategies = list(dict.fromkeys(r["strategy"] for r in rows))
     handles = [

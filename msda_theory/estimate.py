@@ -86,11 +86,21 @@ class Joint:
     cov: np.ndarray
     n: int
 
+    def __post_init__(self) -> None:
+        p = len(self.names)
+        if self.mean.shape != (p,) or self.cov.shape != (p, p) or self.n < 1:
+            raise ValueError(
+                f"expected {p} means, their covariance [{p}, {p}] and n >= 1, got shapes {self.mean.shape}, "
+                f"{self.cov.shape} and n={self.n}."
+            )
+
     @classmethod
     def from_strata(cls, values: Mapping[str, np.ndarray]) -> Joint:
         """From arrays [m, K]: ``mean = 1/m sum_i mean_k v_ik``, ``cov = 1/m^2 sum_i cov_k(v_i) / K``."""
         names = tuple(values)
         stacked = np.stack([np.asarray(values[k], dtype=np.float64) for k in names])  # [p, m, K]
+        if stacked.ndim != 3 or not stacked.shape[1]:
+            raise ValueError(f"expected draws as arrays [m, K] with m >= 1, got shape {stacked.shape[1:]}.")
         _, m, draws = stacked.shape
         if draws < 2:
             raise ValueError(f"a standard error needs draws >= 2 for each image, got {draws}; raise draws.")

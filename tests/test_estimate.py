@@ -292,3 +292,16 @@ def test_a_ratio_to_zero_is_undefined():
     joint = Joint.from_strata({"a": values(1), "b": values(2)})
     with pytest.raises(ZeroDivisionError, match="a share of a rise of exactly 0 is undefined; nothing is mixed"):
         joint.ratio({"a": 1.0}, {"b": 0.0})
+
+
+@pytest.mark.parametrize("shape", [(5,), (0, 3)], ids=["one axis", "no image"])
+def test_draws_are_images_times_draws(shape):
+    with pytest.raises(ValueError, match=r"expected draws as arrays \[m, K\] with m >= 1, got shape"):
+        Estimate.from_strata(np.zeros(shape))
+
+
+def test_a_joint_estimate_needs_shapes_that_agree():
+    with pytest.raises(ValueError, match=r"expected 1 means, their covariance \[1, 1\] and n >= 1, got shapes"):
+        Joint(("a",), np.ones(3), np.ones((1, 1)), 4)
+    with pytest.raises(ValueError, match=r"and n=0"):
+        Joint(("a",), np.ones(1), np.ones((1, 1)), 0)

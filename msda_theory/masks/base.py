@@ -63,6 +63,7 @@ class Atoms:
 
         Exact law: 1 - M with probability lam and M otherwise; paper's law: 1 - M under the tilted weights.
         """
+        check_law(law)
         if law == "paper":
             return 1 - self.mask, self.weight * self.tilt
         q = np.concatenate([1 - self.mask, self.mask])

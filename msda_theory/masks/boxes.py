@@ -17,8 +17,12 @@ BOXES = ("clipped", "inside", "periodic")
 
 
 def half_sides(area: Float64[Array, " n"], length: int) -> Int64[Array, " n"]:
-    """``floor(floor(L sqrt(area)) / 2)`` for the nominal share ``area`` of the image."""
-    return np.floor(length * np.sqrt(area)).astype(np.int64) // 2
+    """``floor(floor(L sqrt(area)) / 2)`` for the nominal share ``area`` < 1 of the image.
+
+    ``1 - lam`` rounds to 1 for lam below 1e-16, which small alphas draw often; a side stays below L all the same.
+    """
+    side = np.floor(length * np.sqrt(area)).astype(np.int64)
+    return np.minimum(side, length - 1) // 2
 
 
 def draw_axis(half: Int64[Array, " n"], length: int, box: str, *, rng: np.random.Generator) -> Bool[Array, "n L"]:

@@ -43,7 +43,7 @@ class SecondMoment(ABC):
     def quadratic(self, u: ArrayLike) -> Float64[Array, "..."]:
         """u^T A u for maps u [..., H, W], without forming A."""
         u = self._maps(u)
-        return (u * self.apply(u)).sum(axis=(-2, -1))
+        return np.asarray((u * self.apply(u)).sum(axis=(-2, -1)))
 
     def by_displacement(self) -> Float64[Array, "P Q"]:
         """a(p): mean of a_jk over the (H - |p_y|)(W - |p_x|) pairs with displacement p = k - j, [2H-1, 2W-1].
@@ -175,7 +175,7 @@ class Dense(SecondMoment):
     def apply(self, u: ArrayLike) -> Float64[Array, "... H W"]:
         """Matrix product over flattened maps."""
         u = self._maps(u)
-        return (u.reshape(*u.shape[:-2], -1) @ self.matrix).reshape(u.shape)
+        return (u.reshape(*u.shape[:-2], len(self.matrix)) @ self.matrix).reshape(u.shape)
 
     def diagonal(self) -> Float64[Array, "H W"]:
         """Diagonal of the matrix as a map."""
@@ -206,7 +206,7 @@ class Sampled(SecondMoment):
         """``1/n sum_s q_s (q_s . u)``."""
         u = self._maps(u)
         flat = self.draws.reshape(len(self.draws), -1)
-        return (u.reshape(*u.shape[:-2], -1) @ flat.T @ flat / len(flat)).reshape(u.shape)
+        return (u.reshape(*u.shape[:-2], flat.shape[1]) @ flat.T @ flat / len(flat)).reshape(u.shape)
 
     def diagonal(self) -> Float64[Array, "H W"]:
         """Mean of q^2."""
@@ -226,6 +226,13 @@ class Mixture(SecondMoment):
 
     weights: tuple[float, ...]
     parts: tuple[SecondMoment, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != len(self.parts) or len({p.shape for p in self.parts}) != 1:
+            raise ValueError(
+                f"expected one weight for each part and parts of one size, got {len(self.weights)} weights and sizes "
+                f"{[p.shape for p in self.parts]}."
+            )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -150,11 +150,9 @@ def test_the_generator_is_required(cls):
         cls().sample(2, (4, 4))
 
 
-def test_a_mask_of_zeros_cannot_have_a_mean_of_lam():
-    with pytest.raises(
-        ValueError, match=r"a box of HMix covers the whole image \(lam = 0, ratio = 1\); expected lam > 0"
-    ):
-        HMix(ratio=1.0, box="periodic").masks(np.zeros(3), (4, 4), rng=rng())
+def test_a_box_never_covers_the_image_even_where_one_minus_lam_rounds_to_one():
+    batch = HMix(ratio=1.0, box="periodic").masks(np.array([0.0, 1e-300, 1e-17]), (4, 4), rng=rng())
+    assert ((batch.mask > 0).sum(axis=(1, 2)) == [0, 12, 12]).all()
 
 
 def test_without_closed_moments_the_generator_is_needed():

@@ -292,3 +292,11 @@ def test_sample_moments(shape):
     assert moments.provenance.detail == "40 draws"
     with pytest.raises(ValueError, match=r"the mean of q must lie in \[0, 1\]"):
         Moments.from_draws(2 * q, "paper")
+
+
+def test_a_mixture_needs_one_weight_for_each_part_and_parts_of_one_size():
+    small, large = Constant(0.1, (2, 2)), Constant(0.1, (3, 2))
+    with pytest.raises(ValueError, match=r"one weight for each part and parts of one size, got 1 weights and sizes"):
+        Mixture((1.0,), (small, small))
+    with pytest.raises(ValueError, match=r"got 2 weights and sizes \[\(2, 2\), \(3, 2\)\]"):
+        Mixture((0.5, 0.5), (small, large))

@@ -1,0 +1,48 @@
+"""Figures come from records alone, without torch, with the same bytes on every rebuild."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from experiments.record import RECORDS, ROOT
+from figures import make
+from figures.style import COLOURS, MARKERS, NAMES, load
+from msda_theory.masks.registry import strategies
+
+
+def test_two_rebuilds_have_the_same_bytes(tmp_path):
+    first = make.make(make.Config(records=RECORDS, out=tmp_path / "a"))
+    second = make.make(make.Config(records=RECORDS, out=tmp_path / "b"))
+    assert len(first) == 2 * len(make.FIGURES)
+    for a, b in zip(first, second, strict=True):
+        assert a.read_bytes() == b.read_bytes(), a.name
+
+
+def test_drawing_imports_neither_torch_nor_the_package():
+    code = "import sys, figures.make; print([m for m in ('torch', 'msda_theory', 'experiments') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_strategy_has_its_own_colour_marker_and_name():
+    for table in (COLOURS, MARKERS, NAMES):
+        assert list(table) == strategies()
+        assert len(set(table.values())) == len(table)
+
+
+def test_a_missing_record_names_its_command(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make it with: python -m experiments.train"):
+        load(tmp_path, "train")
+
+
+def test_every_figure_has_a_caption():
+    import figures.coefficients
+    import figures.gap
+    import figures.masks
+    import figures.remainder
+
+    for module in (figures.coefficients, figures.gap, figures.masks, figures.remainder):
+        assert len(module.CAPTION) > 100
