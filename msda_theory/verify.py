@@ -18,9 +18,10 @@ from msda_theory.masks.base import Strategy
 from msda_theory.moments.moments import Moments, check_law
 from msda_theory.pairs import draw_tiles, pair_batches
 from msda_theory.streams import seed_from
-from msda_theory.terms import pair_terms
+from msda_theory.terms import clean_losses, pair_terms
 
 METHODS = ("enumerated", "paired")
+_ROUNDING = 1e-13  # sums of losses and terms carry some hundred rounding errors of 2e-16
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class RemainderOrder:
         slope: least-squares slope; 3 for correct terms and a smooth network.
         scales: t, decreasing.
         remainder: R(t) for each scale; exact (se 0) if enumerated.
+        fitted: which points the slope is fitted to: those above rounding, ``|R(t)| > 1e-13 (1 + |L|)``.
         method: ``"enumerated"`` or ``"paired"``.
         strategy: name of the strategy.
         law: the law of q.
@@ -39,6 +41,7 @@ class RemainderOrder:
     slope: float
     scales: tuple[float, ...]
     remainder: tuple[Estimate, ...]
+    fitted: tuple[bool, ...]
     method: str
     strategy: str
     law: str
@@ -81,7 +84,8 @@ def remainder_order(
 
     Raises:
         TypeError: images that are not float64 (float32 cannot show the order), or missing ``rng``.
-        ValueError: fewer than two scales, or scales outside (0, 1]; unknown law or method; remainder exactly 0.
+        ValueError: fewer than two scales, or scales outside (0, 1]; unknown law or method; fewer than two remainders
+            above rounding.
     """
     if data.x.dtype != torch.float64:
         raise TypeError(
@@ -104,13 +108,16 @@ def remainder_order(
             raise TypeError("method='paired' needs rng; pass rng=numpy.random.default_rng(seed).")
         points = _paired(model, data, strategy, loss, law, steps, draws, seed_from(rng))
     sizes = np.abs([p.mean for p in points])
-    if not sizes.min() > 0:
+    fitted = sizes > _ROUNDING * (1 + abs(float(clean_losses(model, data, loss).mean())))
+    if fitted.sum() < 2:
         raise ValueError(
-            "the remainder is exactly 0, so it has no order; the expansion is exact for this model and loss, "
-            "or nothing is mixed."
+            f"the remainder is at the level of rounding ({sizes.max():.1g} at most), so it has no order; the expansion "
+            "is exact for this model and loss, nothing is mixed, or the scales are too small."
         )
-    slope = float(np.polyfit(np.log(steps), np.log(sizes), 1)[0])
-    return RemainderOrder(slope, tuple(float(t) for t in steps), tuple(points), method, strategy.name, law)
+    slope = float(np.polyfit(np.log(steps[fitted]), np.log(sizes[fitted]), 1)[0])
+    return RemainderOrder(
+        slope, tuple(map(float, steps)), tuple(points), tuple(map(bool, fitted)), method, strategy.name, law
+    )
 
 
 def _enumerated(

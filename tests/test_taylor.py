@@ -42,7 +42,8 @@ NETWORKS = {
     "tanh-gelu": build(first(), nn.GELU(approximate="tanh"), features=120),
     "softplus": build(first(), nn.Softplus(), features=120),
     "silu-groupnorm": build(first(), nn.GroupNorm(2, 4), nn.SiLU(), nn.AdaptiveAvgPool2d(2), features=16),
-    "elu-layernorm": build(nn.Flatten(), nn.LayerNorm(60), nn.Linear(60, 8), nn.ELU(), features=8),
+    "instancenorm": build(first(), nn.InstanceNorm2d(4), nn.Softplus(), features=120),
+    "layernorm": build(nn.Flatten(), nn.LayerNorm(60), nn.Linear(60, 8), nn.ELU(), features=8),
     "relu": build(first(), nn.ReLU(), nn.MaxPool2d(2), features=24),
     "residual": naive.randomize(Residual(), 1, gain=2.0),
 }
@@ -55,10 +56,11 @@ def problem():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_coefficients_against_full_derivatives(name):
+@pytest.mark.parametrize("grad", [True, False], ids=["grad", "no_grad"])
+def test_coefficients_against_full_derivatives(name, grad):
     model = NETWORKS[name]
     x, directions = problem()
-    with torch.no_grad():
+    with torch.set_grad_enabled(grad):  # the expansion calls it without gradients
         t = taylor(model, x, directions)
     assert t.value.shape == (B, CLASSES)
     assert t.first.shape == (K, B, CLASSES)
@@ -76,7 +78,7 @@ def test_coefficients_against_full_derivatives(name):
         for c in range(CLASSES):
             hessian = torch.autograd.functional.hessian(lambda v, c=c: outputs(v)[c], z).detach()
             expected = sum(float(d @ hessian @ d) for d in directions[:, b].reshape(K, -1))
-            assert float(t.second[b, c]) == pytest.approx(expected, rel=1e-10, abs=1e-10)
+            assert t.second[b, c].item() == pytest.approx(expected, rel=1e-10, abs=1e-10)
     if name != "relu":
         assert float(t.second.abs().min()) > 1e-3  # the comparison above had something to compare
 
