@@ -46,9 +46,9 @@ print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 
 class Config:
     """Rounds of each timing, images and draws of the throughput, where to write."""
 
-    rounds: int = 7
+    rounds: int = 5
     images: int = 128
-    draws: int = 4
+    draws: int = 8
     out: Path = RECORDS
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class ImageData:
     """A labelled set of images; expectations over "the data" are means over exactly these m samples.
 
@@ -27,9 +28,13 @@ class ImageData:
     y: Tensor
     num_classes: int
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "x", torch.as_tensor(self.x))
-        object.__setattr__(self, "y", torch.as_tensor(self.y))
+    def __init__(self, x: Tensor | np.ndarray, y: Tensor | np.ndarray, num_classes: int) -> None:
+        object.__setattr__(self, "x", torch.as_tensor(x))
+        object.__setattr__(self, "y", torch.as_tensor(y))
+        object.__setattr__(self, "num_classes", num_classes)
+        self._validate()
+
+    def _validate(self) -> None:
         if self.x.dtype not in (torch.float32, torch.float64):
             raise TypeError(
                 f"expected images in float32 or float64, got {self.x.dtype}; convert them, e.g. x.double()."
