@@ -104,7 +104,7 @@ class Strategy(ABC):
             TypeError: if ``rng`` is not a numpy.random.Generator.
         """
         shape = self._check_draw(n, shape, rng)
-        return self.masks(rng.beta(self.alpha, self.alpha, n), shape, rng=rng)
+        return self._masks(rng.beta(self.alpha, self.alpha, n), shape, rng)
 
     def partner_weights(
         self, n: int, shape: Shape, *, law: str = "exact", rng: np.random.Generator
@@ -121,9 +121,9 @@ class Strategy(ABC):
         u = rng.random(n)
         lam = rng.beta(self.alpha, self.alpha, n)
         if law == "paper":
-            batch = self.masks(np.where(u < lam, lam, 1 - lam), shape, rng=rng)
+            batch = self._masks(np.where(u < lam, lam, 1 - lam), shape, rng)
             return 1 - batch.mask
-        batch = self.masks(lam, shape, rng=rng)
+        batch = self._masks(lam, shape, rng)
         return np.where((u < batch.lam)[:, None, None], 1 - batch.mask, batch.mask)
 
     def moments(
@@ -158,6 +158,15 @@ class Strategy(ABC):
         changed = [f"{key}={_plain(value)}" for key, value, default in options if value != default]
         name = type(self).__name__.lower()
         return f"{name}({', '.join(changed)})" if changed else name
+
+    def _masks(self, lam: Float64[Array, " n"], shape: Shape, rng: np.random.Generator) -> MaskBatch:
+        batch = self.masks(lam, shape, rng=rng)
+        if batch.mask.shape != (len(lam), *shape):
+            raise ValueError(
+                f"expected masks [{len(lam)}, {shape[0]}, {shape[1]}] for images of {shape[0]}x{shape[1]} pixels, got "
+                f"{list(batch.mask.shape)} from {type(self).__name__}.masks; return one mask of the image's size a draw."
+            )
+        return batch
 
     def _check_draw(self, n: int, shape: Shape, rng: np.random.Generator) -> Shape:
         if not isinstance(rng, np.random.Generator):

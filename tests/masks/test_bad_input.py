@@ -286,3 +286,20 @@ def test_every_raise_has_a_test():
     assert len(raised) >= 20
     untested = [entry for entry in raised if not any(text in tests for text in entry[2])]
     assert not untested
+
+
+@dataclass(frozen=True)
+class WrongSize(Strategy):
+    alpha: float = 1.0
+
+    def masks(self, lam, shape, *, rng):
+        return MaskBatch(np.ones((len(lam), 3, 3)), lam)
+
+
+@pytest.mark.parametrize("law", ["exact", "paper"])
+def test_masks_of_another_size_than_the_image_are_refused(law):
+    message = r"expected masks \[5, 4, 4\] for images of 4x4 pixels, got \[5, 3, 3\] from WrongSize.masks"
+    with pytest.raises(ValueError, match=message):
+        WrongSize().partner_weights(5, (4, 4), law=law, rng=rng())
+    with pytest.raises(ValueError, match=message):
+        WrongSize().sample(5, (4, 4), rng=rng())
