@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 import jaxtyping
 import numpy as np
@@ -35,7 +36,7 @@ def images(
 
 
 def randomize(model: nn.Module, seed: int, gain: float = 1.0) -> nn.Module:
-    """Weights N(0, gain^2 / fan-in) and biases N(0, 0.3^2) from ``seed``, running statistics too; float64, eval mode."""
+    """Weights N(0, gain^2 / fan-in), biases N(0, 0.3^2) and running statistics from ``seed``; float64, eval mode."""
     rng = np.random.default_rng(seed)
     model = model.double().eval()
     with torch.no_grad():
@@ -129,7 +130,7 @@ def cutmix_atoms(shape: tuple[int, int], alpha: float) -> tuple[np.ndarray, np.n
     h, w = shape
     breaks = sorted({0.0, 1.0, *(1 - (k / n) ** 2 for n in shape for k in range(1, n))})
     masks, labels, nominal, weights = [], [], [], []
-    for low, high in zip(breaks[:-1], breaks[1:], strict=True):
+    for low, high in pairwise(breaks):
         middle = (low + high) / 2
         half = [math.floor(n * math.sqrt(1 - middle)) // 2 for n in shape]
         mass = special.betainc(alpha, alpha, high) - special.betainc(alpha, alpha, low)

@@ -24,7 +24,8 @@ from msda_theory.masks.vanilla import Vanilla
 from msda_theory.mixed_loss import mixed_loss
 from msda_theory.pairs import draw_tiles
 
-FIRST = "model strategy law at base r1 r2 r3 predicted measured se explained explained_gn".split()
+FIRST = ["model", "strategy", "law", "at", "base", "r1", "r2", "r3", "predicted", "measured", "se"]
+FIRST += ["explained", "explained_gn"]
 LAWS, POINTS = ("exact", "paper"), ("data", "mean", "mask")
 SHAPE, M = (3, 4), 5
 STRATEGIES = [Mixup(), CutMix(), HMix(), GMix(), Choice()]
@@ -39,10 +40,11 @@ def problem(activation: type[nn.Module] = nn.Softplus, seed: int = 0, m: int = M
     return model, ImageData(x, y, 3)
 
 
-def table(strategies=(CutMix(),), *, seed: int = 0, draws: int = 20, models=None, **options):
+def table(strategies=None, *, seed: int = 0, draws: int = 20, models=None, **options):
     model, data = problem()
     models = {"net": model} if models is None else models
-    return compare(models, data, list(strategies), draws=draws, rng=np.random.default_rng(seed), **options)
+    strategies = [CutMix()] if strategies is None else strategies
+    return compare(models, data, strategies, draws=draws, rng=np.random.default_rng(seed), **options)
 
 
 # --- the frame ------------------------------------------------------------------------------------------------------

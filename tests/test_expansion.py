@@ -177,9 +177,7 @@ def test_a_linear_model_with_squared_loss_is_expanded_exactly(name, at):
     x, y = naive.images(m, channels, shape, 3, seed=2)
     model = naive.linear(channels, shape, 3)
     atoms = strategy.atoms(shape, order=order)
-    truth = naive.mix_directly(
-        model, naive.squared_loss, x, naive.one_hot(y, 3), atoms.mask, atoms.lam, atoms.weight
-    )
+    truth = naive.mix_directly(model, naive.squared_loss, x, naive.one_hot(y, 3), atoms.mask, atoms.lam, atoms.weight)
     e = expand(model, ImageData(x, y, 3), strategy, loss=Squared(), at=at, method="dense")
     assert e.gauss_newton.mean == pytest.approx(truth, rel=0, abs=1e-12)
     assert e.r3.mean == 0
@@ -297,6 +295,29 @@ def test_float32_runs_and_agrees():
         np.testing.assert_allclose(values(got), values(dense[at]), rtol=1e-4, atol=1e-5)
 
 
+# --- networks in use ------------------------------------------------------------------------------------------------
+
+LAYERS = {
+    "silu": nn.SiLU(),
+    "mish": nn.Mish(),
+    "groupnorm": nn.Sequential(nn.GroupNorm(2, 2), nn.Tanh()),
+    "layernorm": nn.Sequential(nn.LayerNorm([2, 3, 4]), nn.Tanh()),
+    "instancenorm": nn.Sequential(nn.InstanceNorm2d(2), nn.Tanh()),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_sampled_agrees_with_dense_for_layers_in_use(name):
+    """Forward-over-forward differentiation (sampled) against forward-over-reverse (dense)."""
+    x, y = naive.images(3, 2, (3, 4), 3, seed=2)
+    layers = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), LAYERS[name], nn.Flatten(), nn.Linear(24, 3))
+    model, data = naive.randomize(layers, 3, gain=2.0), ImageData(x, y, 3)
+    exact = expand(model, data, Mixup(), method="dense")
+    got = expand(model, data, Mixup(), draws=2000, rng=np.random.default_rng(5))
+    naive.assert_estimates(got.r2.mean, got.r2.se, exact.r2.mean)
+    naive.assert_estimates(got.r3.mean, got.r3.se, exact.r3.mean)
+
+
 # --- a user's strategy ----------------------------------------------------------------------------------------------
 
 
@@ -341,9 +362,7 @@ def test_the_error_of_sampled_moments_is_calibrated():
     from scipy import stats
 
     model, data = problem("4x3-1ch")
-    truth = naive.terms(
-        model, naive.softmax_loss, data.x, naive.one_hot(data.y, 3), stripe_law(data.shape), "data"
-    )[1]
+    truth = naive.terms(model, naive.softmax_loss, data.x, naive.one_hot(data.y, 3), stripe_law(data.shape), "data")[1]
     runs = [expand(model, data, Stripe(), draws=2, rng=np.random.default_rng([7, s])).r1 for s in range(40)]
     chi2 = sum(((r.mean - truth) / r.se) ** 2 for r in runs)
     assert stats.chi2.ppf(5e-7, 40) < chi2 < stats.chi2.isf(5e-7, 40)
@@ -351,9 +370,7 @@ def test_the_error_of_sampled_moments_is_calibrated():
 
 def test_a_strategy_with_masks_alone_is_measured_and_compared():
     model, data = problem("4x3-1ch")
-    truth = naive.mix_one_sided(
-        model, naive.softmax_loss, data.x, naive.one_hot(data.y, 3), stripe_law(data.shape)
-    )
+    truth = naive.mix_one_sided(model, naive.softmax_loss, data.x, naive.one_hot(data.y, 3), stripe_law(data.shape))
     got = mixed_loss(model, data, Stripe(), draws=500, rng=np.random.default_rng(32))
     naive.assert_estimates(got.mean, got.se, truth)
     table = compare({"net": model}, data, [Stripe(), CutMix()], at=POINTS, draws=20, rng=np.random.default_rng(33))

@@ -63,6 +63,7 @@ def test_correct_terms_leave_a_third_order_remainder(name, law):
     assert order.scales == SCALES
     assert (order.method, order.strategy, order.law) == ("enumerated", STRATEGIES[name].name, law)
     assert all(r.se == 0 for r in order.remainder)
+    assert order.fitted == (True,) * len(SCALES)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -191,7 +192,8 @@ def test_the_paired_method_agrees_with_enumeration():
 def test_paired_runs_with_equal_seeds_are_equal():
     model, data = problem()
     runs = [
-        remainder_order(model, data, CutMix(), method="paired", draws=4, rng=np.random.default_rng(s)) for s in (1, 1, 2)
+        remainder_order(model, data, CutMix(), method="paired", draws=4, rng=np.random.default_rng(s))
+        for s in (1, 1, 2)
     ]
     assert runs[0] == runs[1]
     assert runs[0].remainder != runs[2].remainder
@@ -202,7 +204,7 @@ def test_paired_runs_with_equal_seeds_are_equal():
 
 def test_float32_is_refused():
     model, data = problem()
-    with pytest.raises(TypeError, match="the order of a remainder needs float64 images, got torch.float32"):
+    with pytest.raises(TypeError, match=r"the order of a remainder needs float64 images, got torch.float32"):
         remainder_order(model.float(), data.to(torch.float32), CutMix())
 
 
@@ -225,12 +227,12 @@ def test_unknown_method_and_law_are_refused():
 
 def test_the_paired_method_needs_rng():
     model, data = problem()
-    with pytest.raises(TypeError, match="method='paired' needs rng; pass rng=numpy.random.default_rng"):
+    with pytest.raises(TypeError, match=r"method='paired' needs rng; pass rng=numpy.random.default_rng"):
         remainder_order(model, data, CutMix(), method="paired")
 
 
 @pytest.mark.parametrize("method", ["enumerated", "paired"])
 def test_a_remainder_of_zero_has_no_order(method):
     model, data = problem()
-    with pytest.raises(ValueError, match="the remainder is exactly 0, so it has no order"):
+    with pytest.raises(ValueError, match="the remainder is at the level of rounding"):
         remainder_order(model, data, Vanilla(), method=method, rng=np.random.default_rng(0))

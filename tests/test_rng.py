@@ -1,0 +1,158 @@
+"""Randomness is an argument: no public function touches a global random state or a module's parameters."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import naive
+import numpy as np
+import pytest
+import torch
+
+import msda_theory as mt
+from msda_theory.dense import pair_weights
+from msda_theory.masks.registry import REGISTRY
+
+SHAPE = (3, 3)
+
+
+@dataclass(frozen=True)
+class Row(mt.Strategy):
+    """A strategy with masks alone: its moments are sampled."""
+
+    alpha: float = 1.0
+
+    def masks(self, lam, shape, *, rng):
+        mask = np.ones((len(lam), *shape))
+        mask[:, 0] = rng.random((len(lam), 1))
+        return mt.MaskBatch(mask, mask.mean(axis=(1, 2)))
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(5)
+
+
+@functools.cache
+def problem():
+    """Made once: the layers of torch draw their first weights from the global state."""
+    x, y = naive.images(4, 1, SHAPE, 3, seed=1)
+    return naive.network(1, SHAPE, 3), mt.ImageData(x, y, 3)
+
+
+def expand_everywhere(strategy: mt.Strategy) -> list[mt.Expansion]:
+    model, data = problem()
+    sampled = [mt.expand(model, data, strategy, at=at, draws=3, rng=rng()) for at in ("data", "mean", "mask")]
+    return [*sampled, mt.expand(model, data, strategy, method="dense", rng=rng())]
+
+
+def by_distance() -> object:
+    model, data = problem()
+    return mt.gradient_term_by_distance(pair_weights(model, data, mt.SoftmaxCrossEntropy()), mt.CutMix().moments(SHAPE))
+
+
+def by_displacement() -> object:
+    model, data = problem()
+    weights = pair_weights(model, data, mt.SoftmaxCrossEntropy())
+    return mt.gradient_term_by_displacement(weights, mt.CutMix().moments(SHAPE))
+
+
+CALLS: dict[str, Callable[[], object]] = {
+    "strategy": lambda: mt.strategy("hmix", ratio=0.3),
+    "strategies": mt.strategies,
+    "expand": lambda: [expand_everywhere(s) for s in (mt.CutMix(), mt.GMix(), Row())],
+    "taylor": lambda: mt.taylor(problem()[0], problem()[1].x, problem()[1].x[None]),
+    "mixed_loss": lambda: mt.mixed_loss(*problem(), mt.CutMix(), draws=3, rng=rng()),
+    "coefficient_by_distance": lambda: mt.coefficient_by_distance(mt.CutMix().moments(SHAPE)),
+    "gradient_term_by_displacement": by_displacement,
+    "gradient_term_by_distance": by_distance,
+    "compare": lambda: mt.compare({"net": problem()[0]}, problem()[1], [mt.CutMix(), Row()], draws=3, rng=rng()),
+    "remainder_order": lambda: [
+        mt.remainder_order(*problem(), mt.CutMix(), method=method, draws=3, rng=rng())
+        for method in ("enumerated", "paired")
+    ],
+}
+for _name, _cls in REGISTRY.items():
+    CALLS[f"sample {_name}"] = lambda cls=_cls: cls().sample(5, SHAPE, rng=rng())
+    CALLS[f"partner_weights {_name}"] = lambda cls=_cls: cls().partner_weights(5, SHAPE, rng=rng())
+    CALLS[f"moments {_name}"] = lambda cls=_cls: cls().moments(SHAPE, law="paper")
+    CALLS[f"atoms {_name}"] = lambda cls=_cls: cls().atoms(SHAPE)
+
+
+def snapshot() -> tuple[object, ...]:
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+    return (
+        (kind, keys.tobytes(), position, has_gauss, cached),
+        torch.get_rng_state().numpy().tobytes(),
+        random.getstate(),
+    )
+
+
+def test_every_public_function_is_called():
+    functions = {name for name in mt.__all__ if inspect.isfunction(getattr(mt, name))}
+    assert functions
+    assert functions <= set(CALLS), f"add to CALLS: {sorted(functions - set(CALLS))}"
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_global_random_state_is_not_touched(name):
+    with naive.as_users_run_it():  # the type checker of the test run itself draws from the module random
+        problem()
+        before = snapshot()
+        CALLS[name]()
+        assert snapshot() == before
+
+
+def test_the_snapshot_sees_draws():
+    """Negative control."""
+    draws = (lambda: np.random.random(), lambda: torch.rand(1), random.random)  # noqa: NPY002
+    before = snapshot()
+    for part, draw in enumerate(draws):
+        draw()
+        after = snapshot()
+        assert [a == b for a, b in zip(after, before, strict=True)] == [k != part for k in range(3)]
+        before = after
+
+
+@pytest.mark.parametrize("name", ["expand", "mixed_loss", "sample cutmix", "sample choice", "partner_weights hmix"])
+def test_global_random_state_has_no_influence(name):
+    torch.manual_seed(1)
+    first = CALLS[name]()
+    torch.manual_seed(2)
+    second = CALLS[name]()
+    if isinstance(first, mt.MaskBatch):
+        np.testing.assert_array_equal(first.mask, second.mask)
+        np.testing.assert_array_equal(first.lam, second.lam)
+    elif isinstance(first, np.ndarray):
+        np.testing.assert_array_equal(first, second)
+    else:
+        assert first == second
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, d: mt.expand(m, d, mt.CutMix(), draws=2, rng=rng()),
+        lambda m, d: mt.expand(m, d, mt.CutMix(), method="dense"),
+        lambda m, d: mt.mixed_loss(m, d, mt.CutMix(), draws=2, rng=rng()),
+        lambda m, d: mt.compare({"net": m}, d, [mt.CutMix()], draws=2, rng=rng()),
+        lambda m, d: mt.remainder_order(m, d, mt.CutMix()),
+    ],
+    ids=["expand", "expand-dense", "mixed_loss", "compare", "remainder_order"],
+)
+def test_model_and_data_are_left_as_they_were(call):
+    model, data = problem()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    x, y = data.x.clone(), data.y.clone()
+    call(model, data)
+    assert torch.equal(data.x, x)
+    assert torch.equal(data.y, y)
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert not data.x.requires_grad
+    assert not model.training
+    assert torch.is_grad_enabled()
+    assert torch.get_default_dtype() == torch.float32
