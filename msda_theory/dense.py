@@ -120,18 +120,16 @@ def exact_mixed_loss(
     model: nn.Module,
     data: ImageData,
     loss: Loss,
-    strategy: Strategy,
-    law: str,
+    law: tuple[Float64[Array, "N H W"], Float64[Array, " N"]],
     *,
     scales: Float64[Array, " T"],
-    order: int = 8,
 ) -> Float64[Array, " T"]:
     """The loss (1) with the step shrunk, ``E l(f(x + t q (r - x)))`` for each t of ``scales``, by enumeration.
 
-    Sums over every partner and every atom of the law (``order`` Gauss nodes for each interval of lam): evaluates
-    ``len(scales) m (m - 1) N`` images for N atoms.
+    Sums over every partner and every atom of ``law``, the masks q and their probabilities (`Atoms.partner`):
+    evaluates ``len(scales) m (m - 1) N`` images for N atoms.
     """
-    atoms, weights = strategy.atoms(data.shape, order=order).partner(law)
+    atoms, weights = law
     m, totals = len(data), np.zeros(len(scales))
     y = loss.targets(data.y, data.num_classes, data.x.dtype)
     with torch.no_grad():

@@ -80,9 +80,10 @@ def expand(
         at: expand at the ``"data"`` (the paper), at the conditional ``"mean"``, Eq. (3b), or at the
             mask-conditional mean, ``"mask"``, Eq. (3c).
         method: ``"sampled"``, directional derivatives along ``draws`` pairs (q, r) for each image, any size;
-            ``"dense"``, exact by full Jacobians and Hessians (and, at the mask, enumeration of the law), small images.
+            ``"dense"``, exact by full Jacobians and Hessians, for small images and strategies with closed moments
+            (at the mask: with ``atoms``, since the law is enumerated).
         draws: pairs for each image, at least 2; ``"sampled"`` only.
-        rng: required by ``"sampled"``, and by strategies without closed moments.
+        rng: required by ``"sampled"``.
         batch_size: pairs evaluated at once; changes results by rounding only.
 
     R1 uses the closed first moment, so its standard error is 0 (unless the strategy has no closed moments). Standard
@@ -98,16 +99,16 @@ def expand(
     if method not in METHODS:
         raise ValueError(f"expected method among {list(METHODS)}, got {method!r}; choose one of them.")
     check_model(model, data, loss)
-    moments = strategy.moments(data.shape, law=law, rng=rng)
     if method == "dense":
-        return _dense(model, data, strategy, loss, moments, at)
+        return _dense(model, data, strategy, loss, law, at)
     if rng is None:
         raise TypeError("method='sampled' needs rng; pass rng=numpy.random.default_rng(seed).")
+    moments = strategy.moments(data.shape, law=law, rng=rng)
     qbar = torch.from_numpy(moments.mean).to(data.x)
     tiles = draw_tiles(data, strategy, law, draws, seed_from(rng))
     joint = Joint.merge(Joint.from_strata(pair_terms(model, data, loss, tile, at, qbar, batch_size)) for tile in tiles)
     clean = clean_loss(model, data, loss)
-    r1 = first_order(model, data, loss, moments) if at == "data" else Estimate(0.0, 0.0, len(data))
+    r1 = first_order(model, data, loss, moments, at)
     base = clean if at == "data" else joint["base"]
     constant = base.mean if at == "data" else 0.0
     sampled = {} if at == "data" else {"base": 1.0}
@@ -131,12 +132,17 @@ def clean_loss(model: nn.Module, data: ImageData, loss: Loss) -> Estimate:
     return Estimate(float(clean_losses(model, data, loss).mean()), 0.0, len(data))
 
 
-def first_order_map(model: nn.Module, data: ImageData, loss: Loss, batch_size: int = 512) -> Float64[np.ndarray, "H W"]:
-    """``v = E_i sum_ch (dl/dx_i) (mu - x_i)`` [H, W], so that ``R1 = sum_j qbar_j v_j`` for every strategy."""
-    mu = data.mean
+def first_order_map(
+    model: nn.Module, data: ImageData, loss: Loss, shift: Float64[np.ndarray, "H W"], batch_size: int = 512
+) -> Float64[np.ndarray, "H W"]:
+    """``v = E_i sum_ch (dl/dx)(x_i + shift (mu - x_i)) (mu - x_i)`` [H, W].
+
+    At the data, ``shift = 0``, ``R1 = sum_j qbar_j v_j`` for every strategy.
+    """
+    mu, weight = data.mean, torch.from_numpy(shift).to(data.x)
     total = torch.zeros(data.shape, dtype=torch.float64, device=data.x.device)
     for x, y in data.batches(batch_size):
-        point = x.detach().clone().requires_grad_()
+        point = (x + weight * (mu - x)).detach().requires_grad_()
         with torch.enable_grad():
             value = loss.value(model(point), loss.targets(y, data.num_classes, x.dtype)).sum()
         (slope,) = torch.autograd.grad(value, point)
@@ -144,25 +150,47 @@ def first_order_map(model: nn.Module, data: ImageData, loss: Loss, batch_size: i
     return (total / len(data)).cpu().numpy()
 
 
-def first_order(model: nn.Module, data: ImageData, loss: Loss, moments: Moments) -> Estimate:
-    """R1 at the data from the closed first moment; with sampled moments, their error is carried over."""
-    v = first_order_map(model, data, loss)
-    value = float((moments.mean * v).sum())
+def first_order(model: nn.Module, data: ImageData, loss: Loss, moments: Moments, at: str = "data") -> Estimate:
+    """R1 from the closed first moment: Eq. (3) at the data, 0 around either mean.
+
+    Moments that were themselves sampled carry their error over: R1 is linear in qbar, at the data and around the
+    conditional mean, which is off where qbar is.
+    """
+    sampled = isinstance(moments.second, Sampled)
+    if at == "mask" or (at == "mean" and not sampled):
+        return Estimate(0.0, 0.0, len(data))
+    v = first_order_map(model, data, loss, moments.mean if at == "mean" else np.zeros(data.shape))
+    value = float((moments.mean * v).sum()) if at == "data" else 0.0
     if isinstance(moments.second, Sampled):
         per_draw = (moments.second.draws * v).sum(axis=(1, 2))
         return Estimate(value, float(per_draw.std(ddof=1)) / np.sqrt(len(per_draw)), len(per_draw))
     return Estimate(value, 0.0, len(data))
 
 
-def _dense(model: nn.Module, data: ImageData, strategy: Strategy, loss: Loss, moments: Moments, at: str) -> Expansion:
+def exact_moments(strategy: Strategy, data: ImageData, law: str) -> Moments:
+    """The strategy's closed moments.
+
+    Raises:
+        ValueError: if it has none: terms from sampled moments would not be exact.
+    """
+    moments = strategy.closed_moments(data.shape, law)
+    if moments is None:
+        raise ValueError(
+            f"method='dense' is exact, and {strategy.name} has no closed moments; define closed_moments(), or use "
+            "method='sampled'."
+        )
+    return moments
+
+
+def _dense(model: nn.Module, data: ImageData, strategy: Strategy, loss: Loss, law: str, at: str) -> Expansion:
     m, clean = len(data), clean_loss(model, data, loss)
     base, r1 = clean.mean, 0.0
     if at == "data":
-        r1, r2, r3 = pair_weights(model, data, loss).terms(moments)
+        r1, r2, r3 = pair_weights(model, data, loss).terms(exact_moments(strategy, data, law))
     elif at == "mean":
-        base, r2, r3 = terms_at_mean(model, data, loss, moments)
+        base, r2, r3 = terms_at_mean(model, data, loss, exact_moments(strategy, data, law))
     else:
-        base, r2, r3 = terms_at_mask(model, data, loss, strategy, moments.law)
+        base, r2, r3 = terms_at_mask(model, data, loss, strategy, law)
     return Expansion(
         base=Estimate(base, 0.0, m),
         r1=Estimate(r1, 0.0, m),
@@ -172,7 +200,7 @@ def _dense(model: nn.Module, data: ImageData, strategy: Strategy, loss: Loss, mo
         gauss_newton=Estimate(base + r1 + r2, 0.0, m),
         clean=clean,
         strategy=strategy.name,
-        law=moments.law,
+        law=law,
         at=at,
         method="dense",
     )

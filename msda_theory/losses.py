@@ -119,8 +119,10 @@ class FunctionLoss(Loss):
     function: Callable[[Tensor, Tensor], Tensor]
 
     def h(self, f: Tensor) -> Tensor:
-        """l(f, 0)."""
-        return self.function(f, torch.zeros_like(f))
+        """l(f, y) + y.f, the same for every label; taken at the first class."""
+        first = torch.zeros_like(f)
+        first[..., 0] = 1
+        return self.function(f, first) + f[..., 0]
 
     def d1(self, f: Tensor) -> Tensor:
         """Gradient of h."""
@@ -135,8 +137,8 @@ class FunctionLoss(Loss):
 def as_loss(loss: Loss | Callable[[Tensor, Tensor], Tensor], num_classes: int) -> Loss:
     """``loss`` itself, or a callable ``l(f, y)`` wrapped after a check that it is ``h(f) - y.f``.
 
-    The check evaluates, in float64 on fixed logits, ``l(f, y) - l(f, 0) + y.f`` for one-hot and soft y; it must
-    vanish to 1e-9 relative. The one-sided form (1) needs a loss that is affine in the label, and the terms (3) need
+    The check evaluates, in float64 on fixed logits, ``l(f, y) + y.f`` for one-hot and soft labels; it must not depend
+    on y, to 1e-9 relative. The one-sided form (1) needs a loss that is affine in the label, and the terms (3) need
     this slope.
 
     Raises:
@@ -154,6 +156,7 @@ def as_loss(loss: Loss | Callable[[Tensor, Tensor], Tensor], num_classes: int) -
     eye = torch.eye(c, dtype=torch.float64)
     labels = torch.stack([eye[k % c] for k in range(probes)])
     mixed = 0.7 * labels + 0.3 * labels.roll(1, dims=0)
+    wrapped = FunctionLoss(loss)
     for y in (labels, mixed):
         got = loss(f, y)
         if got.shape != (probes,):
@@ -161,11 +164,11 @@ def as_loss(loss: Loss | Callable[[Tensor, Tensor], Tensor], num_classes: int) -
                 f"expected a loss value for each sample, shape [{probes}], got {tuple(got.shape)}; "
                 "use reduction='none'."
             )
-        expected = loss(f, torch.zeros_like(f)) - (y * f).sum(dim=-1)
+        expected = wrapped.value(f, y)
         error = float((got - expected).abs().max())
         if not error <= 1e-9 * (1 + float(expected.abs().max())):
             raise ValueError(
-                f"the loss is not affine in the label: expected l(f, y) = h(f) - y.f, got a difference of "
+                f"expected a loss affine in the label, l(f, y) = h(f) - y.f, got a difference of "
                 f"{error:.2g}; use SoftmaxCrossEntropy(), Logistic() or Squared(), or rewrite it in this form."
             )
-    return FunctionLoss(loss)
+    return wrapped

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from msda_theory.data import ImageData
 from msda_theory.losses import Loss
 from msda_theory.pairs import PairBatch, Tile, pair_batches
-from msda_theory.taylor import directional
+from msda_theory.taylor import curvature
 
 At = Literal["data", "mean", "mask"]
 POINTS: tuple[str, ...] = get_args(At)
@@ -60,16 +60,16 @@ def pair_terms(
     for batch in pair_batches(data, tile, batch_size):
         point, step = point_and_step(batch, at, mu, qbar)
         with torch.no_grad():
-            f, first, second = directional(model, point, step)
-            y = loss.targets(batch.y, data.num_classes, f.dtype)
-            residual = loss.d1(f) - y
+            y = loss.targets(batch.y, data.num_classes, point.dtype)
+            residual = loss.d1(model(point)) - y
+            f, first, curved = curvature(model, point, step, residual)
             rows.append(
                 torch.stack(
                     [
                         loss.value(f, y),
                         (residual * first).sum(dim=-1),
                         0.5 * (first * loss.d2(f, first)).sum(dim=-1),
-                        0.5 * (residual * second).sum(dim=-1),
+                        0.5 * curved,
                     ]
                 )
             )

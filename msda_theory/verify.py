@@ -13,6 +13,7 @@ from msda_theory.checks import check_model
 from msda_theory.data import ImageData
 from msda_theory.dense import exact_mixed_loss, pair_weights
 from msda_theory.estimate import Estimate
+from msda_theory.expansion import exact_moments
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
 from msda_theory.masks.base import Strategy
 from msda_theory.moments.moments import Moments, check_law
@@ -101,8 +102,14 @@ def remainder_order(
     loss = as_loss(SoftmaxCrossEntropy() if loss is None else loss, data.num_classes)
     check_model(model, data, loss)
     if method == "enumerated":
-        moments = moments or strategy.moments(data.shape, law=law)
-        points = _enumerated(model, data, strategy, loss, moments, law, steps, order)
+        atoms = strategy.atoms(data.shape, order=order).partner(law)
+        moments = moments or exact_moments(strategy, data, law)
+        if moments.mean.shape != data.shape:
+            raise ValueError(
+                f"expected moments for images of {data.shape[0]}x{data.shape[1]} pixels, got them for size "
+                f"{moments.mean.shape[0]}x{moments.mean.shape[1]}; build them with strategy.moments({data.shape})."
+            )
+        points = _enumerated(model, data, loss, moments, atoms, steps)
     else:
         if rng is None:
             raise TypeError("method='paired' needs rng; pass rng=numpy.random.default_rng(seed).")
@@ -123,17 +130,15 @@ def remainder_order(
 def _enumerated(
     model: nn.Module,
     data: ImageData,
-    strategy: Strategy,
     loss: Loss,
     moments: Moments,
-    law: str,
+    atoms: tuple[np.ndarray, np.ndarray],
     steps: np.ndarray,
-    order: int,
 ) -> list[Estimate]:
     weights = pair_weights(model, data, loss)
     r1, r2, r3 = weights.terms(moments)
     # The loss at t = 0 comes from the same sum as L(t), so that rounding of the probabilities cancels.
-    losses = exact_mixed_loss(model, data, loss, strategy, law, scales=np.append(steps, 0.0), order=order)
+    losses = exact_mixed_loss(model, data, loss, atoms, scales=np.append(steps, 0.0))
     remainder = losses[:-1] - losses[-1] - steps * r1 - steps**2 * (r2 + r3)
     return [Estimate(float(v), 0.0, len(data)) for v in remainder]
 

@@ -46,7 +46,7 @@ def problem():
 def expand_everywhere(strategy: mt.Strategy) -> list[mt.Expansion]:
     model, data = problem()
     sampled = [mt.expand(model, data, strategy, at=at, draws=3, rng=rng()) for at in ("data", "mean", "mask")]
-    return [*sampled, mt.expand(model, data, strategy, method="dense", rng=rng())]
+    return [*sampled, mt.expand(model, data, mt.CutMix(), method="dense")]
 
 
 def by_distance() -> object:

@@ -164,7 +164,7 @@ class Strategy(ABC):
         if batch.mask.shape != (len(lam), *shape):
             raise ValueError(
                 f"expected masks [{len(lam)}, {shape[0]}, {shape[1]}] for images of {shape[0]}x{shape[1]} pixels, got "
-                f"{list(batch.mask.shape)} from {type(self).__name__}.masks; return one mask of the image's size a draw."
+                f"{list(batch.mask.shape)} from {type(self).__name__}.masks; return one for each draw."
             )
         return batch
 

@@ -56,7 +56,9 @@ def test_a_diverged_run_stops_with_an_error(tmp_path):
 def test_the_gap_has_every_cell_and_every_point(gap):
     config, record = gap
     columns = record["result"]["columns"]
-    cells = set(zip(columns["training"], columns["seed"], columns["strategy"], columns["law"], columns["at"], strict=True))
+    cells = set(
+        zip(columns["training"], columns["seed"], columns["strategy"], columns["law"], columns["at"], strict=True)
+    )
     points = {("exact", "data"), ("paper", "data"), ("exact", "mean"), ("exact", "mask")}
     assert cells == {
         (t, seed, s, law, at)
@@ -121,7 +123,8 @@ def test_committed_records_are_complete_and_hold():
     for name, record in records.items():
         assert record["result"]["checks"], name
         assert all(c["holds"] for c in record["result"]["checks"]), name
-        assert record["commit"] and "local changes" not in record["commit"], name
+        assert record["commit"], name
+        assert "local changes" not in record["commit"], name
 
 
 @pytest.mark.parametrize("page", ["README.md", "paper_repro.md"])
@@ -143,7 +146,7 @@ def test_pages_with_unknown_blocks_are_refused():
 
 
 def test_missing_records_name_their_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match="make it with: python -m experiments.train"):
+    with pytest.raises(FileNotFoundError, match=r"make it with: python -m experiments\.train"):
         tables.load(tmp_path)
 
 
