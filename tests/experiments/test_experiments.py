@@ -10,7 +10,7 @@ import torch
 from experiments import expansion_gap, mask_coefficients, mask_gallery, remainder_order, reproduce, tables, train
 from experiments.data import digits
 from experiments.models import small_conv_net
-from experiments.record import RECORDS, ROOT
+from experiments.record import RECORDS, ROOT, plain
 
 TRAINING = train.Config(
     strategies=("vanilla", "cutmix"), activations=("softplus",), seeds=(0, 1), epochs=1, min_accuracy=0.0
@@ -159,3 +159,9 @@ def test_drift_is_told(tmp_path):
     assert "25.0 points at" in reproduce.drift(changed)
     changed["expansion_gap"]["result"]["summary"].pop()
     assert "hold other cells" in reproduce.drift(changed)
+
+
+@pytest.mark.parametrize("module", [train, expansion_gap, mask_coefficients, remainder_order, mask_gallery])
+def test_committed_records_are_those_of_the_default_configuration(module):
+    name = module.__name__.removeprefix("experiments.")
+    assert tables.load(RECORDS)[name]["config"] == plain(module.Config())
