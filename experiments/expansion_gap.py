@@ -40,7 +40,7 @@ class Config:
     training: train.Config = field(default_factory=train.Config)
     strategies: tuple[str, ...] = ("mixup", "cutmix", "hmix", "gmix", "choice")
     images: int = 256
-    draws: int = 16
+    draws: int = 12
     seed: int = 0
 
 

@@ -136,10 +136,10 @@ def compare(
         moments = {(s, w): s.moments(data.shape, law=w, rng=rng) for s, w in cases}
     shared = models.items() if method == "dense" and "data" in points else ()
     weights = {name: pair_weights(model, data, loss) for name, model in shared}
-    cells = list(product(models.items(), strategies, laws))
+    cells = list(product(models.items(), strategies))
     rows: list[Row] = []
-    for (name, model), strategy, one in tqdm(cells, desc="compare", unit="cell", disable=not progress):
-        rows += job.rows(name, model, strategy, moments[strategy, one], weights.get(name))
+    for (name, model), strategy in tqdm(cells, desc="compare", unit="cell", disable=not progress):
+        rows += job.rows(name, model, strategy, [moments[strategy, w] for w in laws], weights.get(name))
     return Comparison(tuple(rows), weights)
 
 
@@ -156,45 +156,48 @@ class _Job:
     batch_size: int
 
     def rows(
-        self, name: str, model: nn.Module, strategy: Strategy, moments: Moments, weights: PairWeights | None
+        self, name: str, model: nn.Module, strategy: Strategy, moments: list[Moments], weights: PairWeights | None
     ) -> Iterator[Row]:
+        """The rows of one model and strategy, for every law (of ``moments``) and point."""
         joint = self._sample(model, strategy, moments)
         clean = Estimate(float(clean_losses(model, self.data, self.loss).mean()), 0.0, len(self.data))
-        for at in self.points:
+        for one, at in product(moments, self.points):
             if self.method == "dense":
-                terms = self._dense_terms(model, strategy, moments, at, weights, clean)
+                terms = self._dense_terms(model, strategy, one, at, weights, clean)
             else:
-                terms = self._sampled_terms(model, moments, at, joint, clean)
-            labels = {"model": name, "strategy": strategy.name, "law": moments.law, "at": at, "method": self.method}
+                terms = self._sampled_terms(model, one, at, joint, clean)
+            labels = {"model": name, "strategy": strategy.name, "law": one.law, "at": at, "method": self.method}
             yield terms.row(joint, clean=clean, **labels)
 
-    def _sample(self, model: nn.Module, strategy: Strategy, moments: Moments) -> Joint:
-        """The measured loss, and with sampled terms those of every point, jointly over all draws."""
-        qbar = torch.from_numpy(moments.mean).to(self.data.x)
+    def _sample(self, model: nn.Module, strategy: Strategy, moments: list[Moments]) -> Joint:
+        """The measured loss, and with sampled terms those of every law and point, jointly over all draws."""
         exact = draw_tiles(self.data, strategy, "exact", self.draws, self.seed)
-        lawful = draw_tiles(self.data, strategy, moments.law, self.draws, self.seed)
+        lawful = [draw_tiles(self.data, strategy, one.law, self.draws, self.seed) for one in moments]
+        qbars = [torch.from_numpy(one.mean).to(self.data.x) for one in moments]
         parts = []
-        for measured_tile, tile in zip(exact, lawful, strict=True):
+        for measured_tile, *tiles in zip(exact, *lawful, strict=True):
             values = {"measured": pair_losses(model, self.data, self.loss, measured_tile, self.batch_size)}
-            for at in self.points if self.method == "sampled" else ():
-                terms = pair_terms(model, self.data, self.loss, tile, at, qbar, self.batch_size)
-                values.update({f"{at}.{term}": v for term, v in terms.items()})
+            for (one, tile, qbar), at in product(zip(moments, tiles, qbars, strict=True), self.points):
+                if self.method == "sampled":
+                    terms = pair_terms(model, self.data, self.loss, tile, at, qbar, self.batch_size)
+                    values.update({f"{one.law}.{at}.{term}": v for term, v in terms.items()})
             parts.append(Joint.from_strata(values))
         return Joint.merge(parts)
 
     def _sampled_terms(self, model: nn.Module, moments: Moments, at: str, joint: Joint, clean: Estimate) -> _Terms:
         at_data = at == "data"
         r1 = first_order(model, self.data, self.loss, moments, at)
-        sampled = {f"{at}.r2": 1.0} if at_data else {f"{at}.base": 1.0, f"{at}.r2": 1.0}
-        control = dict.fromkeys((f"{at}.base", f"{at}.r1", f"{at}.r2", f"{at}.r3"), -1.0)
+        base, first, r2, r3 = (f"{moments.law}.{at}.{term}" for term in ("base", "r1", "r2", "r3"))
+        sampled = {r2: 1.0} if at_data else {base: 1.0, r2: 1.0}
+        control = dict.fromkeys((base, first, r2, r3), -1.0)
         return _Terms(
-            base=clean if at_data else joint[f"{at}.base"],
+            base=clean if at_data else joint[base],
             r1=r1,
-            r2=joint[f"{at}.r2"],
-            r3=joint[f"{at}.r3"],
+            r2=joint[r2],
+            r3=joint[r3],
             constant=clean.mean if at_data else 0.0,
             gn_weights=sampled,
-            weights={**sampled, f"{at}.r3": 1.0},
+            weights={**sampled, r3: 1.0},
             gap=joint.linear({"measured": 1.0, **control}),
         )
 
