@@ -24,7 +24,7 @@ from scipy import stats
 from experiments import train
 from experiments.data import digits
 from experiments.parallel import spread
-from experiments.record import RESULTS, cached, check, code_digest, finish
+from experiments.record import RESULTS, cached, check, code_digest, current, finish
 from msda_theory.compare import Comparison, compare
 from msda_theory.distance import gradient_term_by_distance
 from msda_theory.masks.registry import strategy as make_strategy
@@ -47,7 +47,8 @@ class Config:
 def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, Any]:
     """Analyse every network of the training grid and summarise over seeds."""
     train.run(config.training, jobs=jobs, folder=folder)
-    records = spread(_analyse_one, [(c, config, folder) for c in config.training.runs()], jobs, "expansion_gap")
+    tasks = [(c, config, folder) for c in config.training.runs()]
+    records = spread(_analyse_one, tasks, jobs, "expansion_gap", known=_analysed)
     return cached(
         folder / "expansion_gap.json",
         config,
@@ -57,12 +58,23 @@ def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, A
     )
 
 
+def _key(run_config: train.RunConfig, config: Config, trained: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Configuration and code of the analysis of one network."""
+    options = {k: getattr(config, k) for k in ("strategies", "images", "draws", "seed")}
+    return {"run": run_config, "gap": options}, code_digest(*SOURCES) + trained["result"]["weights_sha256"]
+
+
+def _analysed(run_config: train.RunConfig, config: Config, folder: Path) -> dict[str, Any] | None:
+    trained = train.trained(run_config, folder)
+    path = folder / "expansion_gap" / f"{run_config.name}.json"
+    return current(path, *_key(run_config, config, trained)) if trained else None
+
+
 def _analyse_one(run_config: train.RunConfig, config: Config, folder: Path) -> dict[str, Any]:
     trained = train.train_one(run_config, folder)
     return cached(
         folder / "expansion_gap" / f"{run_config.name}.json",
-        {"run": run_config, "gap": {k: getattr(config, k) for k in ("strategies", "images", "draws", "seed")}},
-        code_digest(*SOURCES) + trained["result"]["weights_sha256"],
+        *_key(run_config, config, trained),
         "python -m experiments.expansion_gap",
         lambda: {**_analyse(trained, config, folder), "weights_sha256": trained["result"]["weights_sha256"]},
     )

@@ -13,11 +13,28 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def spread(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]], jobs: int, title: str) -> list[T]:
+def spread(
+    function: Callable[..., T],
+    arguments: Sequence[tuple[Any, ...]],
+    jobs: int,
+    title: str,
+    *,
+    known: Callable[..., T | None] = lambda *_: None,
+) -> list[T]:
     """``[function(*a) for a in arguments]``, over ``jobs`` processes; results in the order of the arguments.
 
-    Every process, also a single one, computes with one thread, so that results do not depend on ``jobs``.
+    Every process, also a single one, computes with one thread, so that results do not depend on ``jobs``. Arguments
+    for which ``known`` has a result are not run.
     """
+    results = [known(*a) for a in arguments]
+    missing = [k for k, result in enumerate(results) if result is None]
+    made = _run(function, [arguments[k] for k in missing], jobs, title) if missing else []
+    for k, result in zip(missing, made, strict=True):
+        results[k] = result
+    return [result for result in results if result is not None]
+
+
+def _run(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]], jobs: int, title: str) -> list[T]:
     if jobs == 1:
         before = torch.get_num_threads()
         torch.set_num_threads(1)

@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, is_dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ def plain(value: Any) -> Any:
     return value
 
 
+@cache
 def code_digest(*files: str) -> str:
     """SHA-256 of the package's code and of the named files of this folder; docstrings and comments do not count."""
     package = sorted((ROOT / "msda_theory").rglob("*.py"))
@@ -108,15 +110,23 @@ def code_digest(*files: str) -> str:
     return digest.hexdigest()
 
 
+def current(path: Path, config: Any, code: str, *, needs: Iterable[Path] = ()) -> dict[str, Any] | None:
+    """The record at ``path`` if it was made with this configuration and code, and the files it ``needs`` exist."""
+    record = read_record(path)
+    if record is None or record["config"] != plain(config) or record["code"] != code:
+        return None
+    return record if all(p.exists() for p in needs) else None
+
+
 def cached(
     path: Path, config: Any, code: str, command: str, run: Callable[[], dict[str, Any]], *, needs: Iterable[Path] = ()
 ) -> dict[str, Any]:
-    """The record at ``path`` if it was made with this configuration and code (and ``needs`` exist), else a new one.
+    """The `current` record at ``path``, or a new one.
 
     ``run`` returns the result; configuration, provenance and wall time are added here.
     """
-    old = read_record(path)
-    if old is not None and old["config"] == plain(config) and old["code"] == code and all(p.exists() for p in needs):
+    old = current(path, config, code, needs=needs)
+    if old is not None:
         return old
     start = time.monotonic()
     result = run()

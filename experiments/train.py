@@ -24,7 +24,7 @@ from torch import nn
 from experiments.data import digits
 from experiments.models import small_conv_net
 from experiments.parallel import spread
-from experiments.record import RESULTS, cached, check, code_digest, finish, write_whole
+from experiments.record import RESULTS, cached, check, code_digest, current, finish, write_whole
 from msda_theory.losses import SoftmaxCrossEntropy
 from msda_theory.masks.registry import strategies as known_strategies
 from msda_theory.masks.registry import strategy as make_strategy
@@ -69,6 +69,12 @@ class Config:
         return [RunConfig(s, a, seed, epochs=self.epochs) for s, a, seed in grid]
 
 
+def trained(config: RunConfig, folder: Path = RESULTS) -> dict[str, Any] | None:
+    """The record of a network that was already trained with this configuration and code."""
+    path = folder / "train" / f"{config.name}.json"
+    return current(path, config, code_digest(*SOURCES), needs=[path.with_suffix(".safetensors")])
+
+
 def train_one(config: RunConfig, folder: Path = RESULTS) -> dict[str, Any]:
     """Train one network (or find it trained) and return its record."""
     path = folder / "train" / f"{config.name}.json"
@@ -97,7 +103,7 @@ def load_model(record: dict[str, Any], folder: Path = RESULTS) -> nn.Module:
 
 def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, Any]:
     """Train the grid and summarise test accuracy."""
-    records = spread(train_one, [(c, folder) for c in config.runs()], jobs, "train")
+    records = spread(train_one, [(c, folder) for c in config.runs()], jobs, "train", known=trained)
     code = code_digest(*SOURCES)
     return cached(
         folder / "train.json",

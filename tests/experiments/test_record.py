@@ -102,6 +102,7 @@ def test_the_digest_ignores_docstrings_and_comments_but_not_code(tmp_path, monke
 
     def digest(text: str) -> str:
         module.write_text(text)
+        record.code_digest.cache_clear()
         return record.code_digest("e.py")
 
     plain = digest('"""One."""\ndef f(x):\n    """Two."""\n    return x + 1\n')
