@@ -87,7 +87,9 @@ def _analyse(trained: dict[str, Any], config: Config, folder: Path) -> dict[str,
     labels = {s.name: name for s, name in zip(strategies, config.strategies, strict=True)}
 
     def measure(**options: Any) -> Comparison:
-        rng = stream(config.seed, "expansion_gap")  # the same draws both times: one measured loss
+        # The same draws both times, so that there is one measured loss; others for each network, so that errors
+        # over networks contain the error of the draws.
+        rng = stream(config.seed, "expansion_gap", train.RunConfig(**trained["config"]).name)
         return compare({"model": model}, data, strategies, draws=config.draws, rng=rng, **options)
 
     at_data = measure(at="data", method="dense", law=("exact", "paper"))
@@ -133,7 +135,7 @@ def _labelled(record: dict[str, Any]) -> pd.DataFrame:
 
 
 def _over_seeds(group: pd.DataFrame) -> dict[str, Any]:
-    """Means over networks; the error is the standard error over networks (it contains that of the draws)."""
+    """Means over networks with the standard error over networks, which contains that of their independent draws."""
     columns = ("clean", "base", "r1", "r2", "r3", "predicted", "measured", "explained", "explained_gn")
     out: dict[str, Any] = {"networks": len(group)}
     for name in columns:

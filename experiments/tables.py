@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 
 from experiments.record import RECORDS, read_record
@@ -91,7 +92,7 @@ def setting(records: Records) -> str:
     seeds = len(config["training"]["seeds"])
     return (
         f"Digits, {result['images']} training images, {result['draws']} pairs (q, r) for each, {seeds} networks a row; "
-        f"± is the standard error over networks, except at *measured*: that of the draws, averaged over networks. "
+        f"± is the standard error over networks, except at *measured*: that of the draws for these networks. "
         f"{record['machine']}; torch {record['versions']['torch']}; `{record['command']}`."
     )
 
@@ -174,12 +175,12 @@ def fill(page: str, records: Records) -> str:
 
 
 def _draw_se(records: Records, training: str, activation: str, strategy: str) -> float:
-    """Standard error of the draws of the mean over networks: draws are shared, so errors are averaged, not pooled."""
+    """Standard error, by the draws alone, of the mean of the measured loss over networks (independent draws)."""
     c = records["expansion_gap"]["result"]["columns"]
     keys = zip(c["training"], c["activation"], c["strategy"], c["at"], c["law"], strict=True)
     wanted = (training, activation, strategy, "data", "exact")
     own = [se for key, se in zip(keys, c["se"], strict=True) if key == wanted]
-    return float(sum(own) / len(own))
+    return float(np.linalg.norm(own) / len(own))
 
 
 def _own_cutmix(records: Records) -> str:
