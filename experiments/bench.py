@@ -2,6 +2,7 @@
 
 - Dense exact moments at 32x32: seconds and peak memory for every strategy and law, each in a fresh process.
   Aim: 5 s and 1 GB or less (peak of the whole process, imports included).
+- `make reproduce` and `make test` in a fresh clone, environment included, packages cached. Aim: 6 and 8 minutes.
 - `mixed_loss` against plain forward passes over the same number of images, alternating, on a four-layer convolutional
   network (3x32x32, widths 32 to 64, float32) and on the digits network (float64). Aim on the former: 85 % or more.
 """
@@ -12,6 +13,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from torch import nn
 from tqdm import tqdm
 
 from experiments.models import small_conv_net
-from experiments.record import RECORDS, check, code_digest, finish, plain, provenance, write_record
+from experiments.record import RESULTS, ROOT, check, code_digest, finish, plain, provenance, write_record
 from msda_theory.data import ImageData
 from msda_theory.masks.registry import strategies, strategy
 from msda_theory.mixed_loss import mixed_loss
@@ -44,12 +46,13 @@ print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 
 
 @dataclass(frozen=True)
 class Config:
-    """Rounds of each timing, images and draws of the throughput, where to write."""
+    """Rounds, images and draws of the throughput; whether to time the two commands in a fresh clone; where to write."""
 
     rounds: int = 5
     images: int = 128
     draws: int = 8
-    out: Path = RECORDS
+    commands: bool = True
+    out: Path = RESULTS
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -60,6 +63,7 @@ def run(config: Config) -> dict[str, Any]:
         for label, model, data in _networks(config.images)
         for name in tqdm(("mixup", "cutmix", "hmix", "gmix"), desc=f"mixed_loss, {label}")
     ]
+    commands = _commands() if config.commands else []
     slow, large = max(m["seconds"] for m in moments), max(m["peak_bytes"] for m in moments)
     lowest = min(t["ratio"] for t in throughput if t["network"] == "conv-32x32")
     record = {
@@ -69,10 +73,15 @@ def run(config: Config) -> dict[str, Any]:
         "result": {
             "moments_32x32": moments,
             "throughput": throughput,
+            "commands": commands,
             "checks": [
                 check("dense moments at 32x32 within 5 s", slow <= 5, f"slowest {slow:.3f} s"),
                 check("dense moments at 32x32 within 1 GB", large <= 1e9, f"largest peak {large / 1e6:.0f} MB"),
                 check("mixed_loss reaches 85 % of plain forwards", lowest >= 0.85, f"lowest ratio {lowest:.3f}"),
+                *(
+                    check(f"`{c['command']}` within {c['aim']} s", c["seconds"] <= c["aim"], f"{c['seconds']:.0f} s")
+                    for c in commands
+                ),
             ],
         },
         "code": code_digest("bench.py", "models.py"),
@@ -82,6 +91,20 @@ def run(config: Config) -> dict[str, Any]:
     record["config"].pop("out")
     write_record(config.out / "bench.json", record)
     return record
+
+
+def _commands() -> list[dict[str, Any]]:
+    """Wall time of the README's two commands in a fresh clone without an environment."""
+    out = []
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), folder], check=True)
+        for command, aim in (("make reproduce", 360), ("make test", 480)):
+            start = time.perf_counter()
+            with open(f"{folder}/log", "wb") as log:  # noqa: PTH123
+                done = subprocess.run(command.split(), cwd=folder, stdout=log, stderr=log)
+            seconds = round(time.perf_counter() - start, 1)
+            out.append({"command": command, "seconds": seconds, "aim": aim, "status": done.returncode})
+    return out
 
 
 def _moments(name: str, law: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from experiments.record import RESULTS, cached, check, code_digest, finish
+from experiments.record import RESULTS, cached, check, code_digest, command_line, finish
 from msda_theory.distance import ByDistance, coefficient_by_distance
 from msda_theory.masks.registry import strategy as make_strategy
 from msda_theory.moments.moments import LAWS
@@ -37,7 +37,7 @@ def run(config: Config, *, folder: Path = RESULTS) -> dict[str, Any]:
         folder / "mask_coefficients.json",
         config,
         code_digest("mask_coefficients.py"),
-        "python -m experiments.mask_coefficients",
+        command_line("experiments.mask_coefficients", config),
         lambda: _run(config),
     )
 

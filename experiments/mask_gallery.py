@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from experiments.record import RESULTS, cached, check, code_digest, finish
+from experiments.record import RESULTS, cached, check, code_digest, command_line, finish
 from msda_theory.masks.registry import strategy as make_strategy
 from msda_theory.streams import stream
 
@@ -34,7 +34,7 @@ def run(config: Config, *, folder: Path = RESULTS) -> dict[str, Any]:
         folder / "mask_gallery.json",
         config,
         code_digest("mask_gallery.py"),
-        "python -m experiments.mask_gallery",
+        command_line("experiments.mask_gallery", config),
         lambda: _run(config),
     )
 

@@ -1,6 +1,7 @@
 """Make the results the committed ones: records, figures, and the marked blocks of README and ledger.
 
-``make records`` runs it after ``make reproduce``. Weights and per-network records stay behind.
+``make records`` runs it after ``make reproduce``; the record of the benchmark comes from ``make bench``. Weights and
+the records of single networks stay behind.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ PAGES = ("README.md", "paper_repro.md")
 
 def publish() -> None:
     """Copy the records, draw the figures from them, fill the pages."""
-    for name, record in tables.load(RESULTS).items():
+    for name, record in tables.load(RESULTS, (*tables.EXPERIMENTS, *tables.BENCHMARKS)).items():
         write_record(RECORDS / f"{name}.json", record)
     drawn = ROOT / "docs" / "figures"
     shutil.rmtree(drawn, ignore_errors=True)
@@ -24,7 +25,7 @@ def publish() -> None:
         # Committed: what the pages show. Not the masks: their figure holds photographs of others.
         if path.suffix != ".png" or path.stem == "masks":
             path.unlink()
-    records = tables.load(RECORDS)
+    records = tables.load(RECORDS, (*tables.EXPERIMENTS, *tables.BENCHMARKS))
     for page in PAGES:
         path = ROOT / page
         write_whole(path, tables.fill(path.read_text(encoding="utf-8"), records).encode())

@@ -13,7 +13,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -119,11 +119,19 @@ def current(path: Path, config: Any, code: str, *, needs: Iterable[Path] = ()) -
 
 
 def cached(
-    path: Path, config: Any, code: str, command: str, run: Callable[[], dict[str, Any]], *, needs: Iterable[Path] = ()
+    path: Path,
+    config: Any,
+    code: str,
+    command: str,
+    run: Callable[[], dict[str, Any]],
+    *,
+    needs: Iterable[Path] = (),
+    parts: Iterable[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """The `current` record at ``path``, or a new one.
 
-    ``run`` returns the result; configuration, provenance and wall time are added here.
+    ``run`` returns the result; configuration, provenance and wall time are added here, the latter with that of the
+    records that the result is made from (``parts``, summed over processes).
     """
     old = current(path, config, code, needs=needs)
     if old is not None:
@@ -136,11 +144,28 @@ def cached(
         "config": config,
         "result": result,
         "code": code,
-        "wall_s": round(time.monotonic() - start, 2),
+        "wall_s": round(time.monotonic() - start + sum(p["wall_s"] for p in parts), 2),
         **provenance(),
     }
     write_record(path, record)
     return plain(record)
+
+
+def command_line(module: str, config: Any) -> str:
+    """The command that runs ``module`` with ``config``: options that are not default, nested ones with dots."""
+    return " ".join([f"python -m {module}", *_options("", config, type(config)())])
+
+
+def _options(prefix: str, config: Any, default: Any) -> list[str]:
+    words: list[str] = []
+    for f in fields(config):
+        value, usual, name = getattr(config, f.name), getattr(default, f.name), prefix + f.name.replace("_", "-")
+        if is_dataclass(value):
+            words += _options(f"{name}.", value, usual)
+        elif value != usual:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name}", *(str(v) for v in values)]
+    return words
 
 
 def provenance() -> dict[str, Any]:

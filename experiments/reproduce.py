@@ -38,7 +38,9 @@ def reproduce(config: Config) -> tables.Records:
     remainder_order.run(order, jobs=config.jobs, folder=config.out)
     expansion_gap.run(gap, jobs=config.jobs, folder=config.out)
     records = tables.load(config.out)
-    write_whole(config.out / "table.md", (tables.main_table(records) + "\n").encode())
+    pages = (tables.main_table(records), tables.ladder_table(records))
+    write_whole(config.out / "table.md", ("\n\n".join(pages) + "\n").encode())
+    write_whole(config.out / "table.csv", tables.every_network(records).to_csv(index=False).encode())
     figures = [sys.executable, "-m", "figures.make", "--records", str(config.out), "--out", str(config.out / "figures")]
     subprocess.run(figures, cwd=ROOT, check=True)
     return records
@@ -72,13 +74,16 @@ def main(config: Config) -> None:
     """Run, then print what was found."""
     start = time.monotonic()
     records = reproduce(config)
-    print("\n" + tables.main_table(records, matched=True) + "\n")
-    print("Shares of the rise explained are in %. " + tables.setting(records) + "\n")
+    print("\n" + tables.main_table(records) + "\n")
+    print("Means over seeds; the last five columns are shares of the rise explained, in %. " + tables.setting(records))
+    print()
     for name, record in records.items():
         bad = failed(record)
         checks = len(record["result"].get("checks", []))
         print(f"{name}: {checks - len(bad)} of {checks} checks hold" + "".join(f"\n  FAILS {line}" for line in bad))
-    print(f"\nFull table: {_shown(config.out)}/table.md; figures (PDF, PNG): {_shown(config.out)}/figures/")
+    out = _shown(config.out)
+    print(f"\nThis table and all terms at every point: {out}/table.md; every single network: {out}/table.csv")
+    print(f"Figures (PDF, PNG): {out}/figures/")
     print(f"Against the committed records: {drift(records)}.")
     print(f"{time.monotonic() - start:.0f} s")
     if any(failed(r) for r in records.values()):

@@ -6,35 +6,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tyro
 
 from experiments.record import RECORDS, read_record
+from figures import coefficients, gap, masks, remainder
+from figures.style import NAMES
 
-NAMES = {
-    "vanilla": "vanilla",
-    "mixup": "Mixup",
-    "cutmix": "CutMix",
-    "hmix": "HMix",
-    "gmix": "GMix",
-    "choice": "Mixup or CutMix",
-}
 Records = dict[str, dict[str, Any]]
 EXPERIMENTS = ("train", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery")
+BENCHMARKS = ("bench",)
 
 
-def load(folder: Path) -> Records:
-    """The records of all experiments.
+def load(folder: Path, names: Sequence[str] = EXPERIMENTS) -> Records:
+    """The records called ``names``.
 
     Raises:
         FileNotFoundError: with the command that makes the missing one.
     """
     records: Records = {}
-    for name in EXPERIMENTS:
+    for name in names:
         record = read_record(folder / f"{name}.json")
         if record is None:
             raise FileNotFoundError(f"{folder / name}.json is missing; make it with: python -m experiments.{name}")
@@ -49,10 +46,9 @@ def main_table(records: Records, *, matched: bool = False) -> str:
     """
     result = records["expansion_gap"]["result"]
     cells = {(r["training"], r["activation"], r["strategy"], r["law"], r["at"]): r for r in result["summary"]}
-    head = (
-        "trained with|net|mixed with|loss|R1|R2|R3|predicted|measured ± se|data|data, paper's law|mean|mask|mask, no R3"
-    )
-    lines = [f"| {head.replace('|', ' | ')} |", "|---|---|---|" + "--:|" * 11]
+    names = ["trained with", "net", "mixed with", "clean", "R1", "R2", "R3", "predicted", "measured ± se"]
+    head = [*names, "data", "data, paper's law", "mean", "mask", "mask, no R3"]
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|" + "--:|" * 11]
     for (training, activation, strategy, law, at), r in cells.items():
         if (law, at) != ("exact", "data") or (matched and training not in (strategy, "vanilla")):
             continue
@@ -68,8 +64,8 @@ def main_table(records: Records, *, matched: bool = False) -> str:
         ]
         numbers = [f"{r[k]['mean']:.3f}" for k in ("clean", "r1", "r2", "r3", "predicted")]
         measured = f"{r['measured']['mean']:.3f} ± {_draw_se(records, training, activation, strategy):.3f}"
-        names = (NAMES[training], activation, NAMES[strategy])
-        lines.append(f"| {' | '.join([*names, *numbers, measured, *shares])} |")
+        cell = (NAMES[training], activation, NAMES[strategy])
+        lines.append(f"| {' | '.join([*cell, *numbers, measured, *shares])} |")
     return "\n".join(lines)
 
 
@@ -101,7 +97,7 @@ def ledger_c1(records: Records) -> str:
     """Measured column of claim C1."""
     result, order = records["expansion_gap"]["result"], records["remainder_order"]["result"]
     slopes = [r["slope"] for r in order["rows"] if r["kind"] == "right"]
-    wrong = next(r["slope"] for r in order["rows"] if r["kind"] != "right")
+    wrong = [r["slope"] for r in order["rows"] if r["kind"] != "right"]
     shares = {(s["activation"], s["at"], s["law"]): s for s in result["shares"]}
 
     def span(activation: str, at: str, law: str, column: str = "explained") -> str:
@@ -111,7 +107,8 @@ def ledger_c1(records: Records) -> str:
     seeds = len(records["expansion_gap"]["config"]["training"]["seeds"])
     return (
         f"As the step shrinks: holds; remainder slope {min(slopes):.3f} to {max(slopes):.3f} over {len(slopes)} "
-        f"strategies and laws, {wrong:.2f} with a_jk 1 % off (enumerated, no sampling error). "
+        f"strategies and laws, {min(wrong):.2f} to {max(wrong):.2f} with every a_jk 1 % off (enumerated, no sampling "
+        "error). "
         f"At full strength (digits, {result['images']} images, {result['draws']} draws each, "
         f"{shares['softplus', 'data', 'exact']['cells']} cells of {seeds} networks for each activation), share of the "
         "rise explained, median (range) over cells: softplus, at the data "
@@ -133,8 +130,8 @@ def ledger_c5(records: Records) -> str:
     )
     shares = {(d["activation"], d["strategy"]): d for d in records["expansion_gap"]["result"]["distance"]}
     trained = "; ".join(
-        f"{activation}: {_pm(shares[activation, 'mixup']['near_share'])} % under Mixup, difference "
-        f"of CutMix {_pm(shares[activation, 'cutmix']['difference_to_mixup'])}"
+        f"{activation}: {_percent(shares[activation, 'mixup']['near_share'])} % under Mixup, difference "
+        f"of CutMix {_percent(shares[activation, 'cutmix']['difference_to_mixup'])}"
         for activation in dict.fromkeys(a for a, _ in shares)
     )
     n = shares["softplus", "mixup"]["networks"]
@@ -142,6 +139,59 @@ def ledger_c5(records: Records) -> str:
         f"a(p) at half the image over a(p) at 1 pixel, {size}x{size}, exact law (paper's law), no sampling error: "
         f"{decays}. {_rebound(curves['cutmix', 'exact', size])} On trained networks (digits, {n} of each activation), "
         f"share of R2 from pairs at most 1 pixel apart: {trained} points (± standard error over networks, paired)."
+    )
+
+
+def ladder_table(records: Records) -> str:
+    """Base, R1, R2, R3 and predicted loss at every point and law (mean over seeds), beside the measured loss."""
+    lines = [
+        "| trained with | net | mixed with | law | at | base | R1 | R2 | R3 | predicted | measured | explained (%) |",
+        "|---|---|---|---|---|" + "--:|" * 7,
+    ]
+    for r in records["expansion_gap"]["result"]["summary"]:
+        names = (NAMES[r["training"]], r["activation"], NAMES[r["strategy"]], r["law"], r["at"])
+        numbers = (f"{r[k]['mean']:.3f}" for k in ("base", "r1", "r2", "r3", "predicted", "measured"))
+        lines.append(f"| {' | '.join([*names, *numbers, _percent(r['explained'])])} |")
+    return "\n".join(lines)
+
+
+def every_network(records: Records) -> pd.DataFrame:
+    """One line for each network, strategy, law and point, with all errors and the paired gap."""
+    return pd.DataFrame(records["expansion_gap"]["result"]["columns"])
+
+
+def summary_sentence(records: Records) -> str:
+    """How near the Gauss-Newton prediction at the mask comes to the measured rise, beside the one at the data."""
+    shares = {(s["activation"], s["at"], s["law"]): s for s in records["expansion_gap"]["result"]["shares"]}
+
+    def span(activation: str, at: str, column: str) -> str:
+        s = shares[activation, at, "exact"][column]
+        return f"{100 * s['min']:.0f} to {100 * s['max']:.0f} %"
+
+    cells = shares["softplus", "data", "exact"]["cells"]
+    return (
+        f"Over {cells} kinds of network and mixing for each activation, it gives "
+        f"{span('softplus', 'mask', 'explained_gn')} of the measured rise on softplus and "
+        f"{span('relu', 'mask', 'explained_gn')} on ReLU networks, against {span('softplus', 'data', 'explained')} and "
+        f"{span('relu', 'data', 'explained')} at the data."
+    )
+
+
+def bench_sentence(records: Records) -> str:
+    """Cost of moments and of the measured loss, from the benchmark's record."""
+    record = records["bench"]
+    result = record["result"]
+    slowest = max(m["seconds"] for m in result["moments_32x32"])
+    largest = max(m["peak_bytes"] for m in result["moments_32x32"])
+    ratios = {n: [t["ratio"] for t in result["throughput"] if t["network"] == n] for n in ("conv-32x32", "digits")}
+    commands = "; ".join(f"`{c['command']}` {c['seconds']:.0f} s" for c in result["commands"])
+    return (
+        f"Dense exact moments at 32x32: {slowest:.2f} s and {largest / 1e6:.0f} MB (whole process) at most, over all "
+        f"strategies and laws. `mixed_loss` runs at {min(ratios['conv-32x32']):.2f} to {max(ratios['conv-32x32']):.2f} "
+        f"of the throughput of plain forward passes on a small 3x32x32 convolutional network (float32), "
+        f"{min(ratios['digits']):.2f} to {max(ratios['digits']):.2f} on the digits network (float64), median of "
+        f"{record['config']['rounds']} rounds. Fresh clone and environment, packages cached: {commands}. "
+        f"{record['machine']}; `{record['command']}`."
     )
 
 
@@ -153,6 +203,12 @@ def blocks(records: Records) -> dict[str, str]:
         "accuracy": accuracy_table(records),
         "c1": ledger_c1(records),
         "c5": ledger_c5(records),
+        "summary": summary_sentence(records),
+        "bench": bench_sentence(records),
+        "caption-masks": masks.CAPTION,
+        "caption-coefficients": coefficients.CAPTION,
+        "caption-gap": gap.CAPTION,
+        "caption-remainder": remainder.CAPTION,
     }
 
 
@@ -190,10 +246,10 @@ def _own_cutmix(records: Records) -> str:
         if (r["training"], r["activation"], r["strategy"]) == ("cutmix", "softplus", "cutmix")
     }
     parts = [
-        f"at the data {_pm(cells['data', 'exact']['explained'])} %",
-        f"paper's law {_pm(cells['data', 'paper']['explained'])} %",
-        f"at the mean {_pm(cells['mean', 'exact']['explained'])} %",
-        f"at the mask without R3 {_pm(cells['mask', 'exact']['explained_gn'])} %",
+        f"at the data {_percent(cells['data', 'exact']['explained'])} %",
+        f"paper's law {_percent(cells['data', 'paper']['explained'])} %",
+        f"at the mean {_percent(cells['mean', 'exact']['explained'])} %",
+        f"at the mask without R3 {_percent(cells['mask', 'exact']['explained_gn'])} %",
     ]
     return ", ".join(parts)
 
@@ -209,10 +265,6 @@ def _rebound(curve: dict[str, Any]) -> str:
 
 
 def _percent(value: dict[str, float]) -> str:
-    return f"{100 * value['mean']:.0f} ± {100 * value['se']:.0f}"
-
-
-def _pm(value: dict[str, float]) -> str:
     return f"{100 * value['mean']:.1f} ± {100 * value['se']:.1f}"
 
 

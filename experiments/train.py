@@ -9,10 +9,11 @@ Record: ``train.json``; weights in safetensors beside the record of each run.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -24,9 +25,8 @@ from torch import nn
 from experiments.data import digits
 from experiments.models import small_conv_net
 from experiments.parallel import spread
-from experiments.record import RESULTS, cached, check, code_digest, current, finish, write_whole
+from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish, write_whole
 from msda_theory.losses import SoftmaxCrossEntropy
-from msda_theory.masks.registry import strategies as known_strategies
 from msda_theory.masks.registry import strategy as make_strategy
 from msda_theory.streams import stream
 
@@ -57,7 +57,7 @@ class RunConfig:
 class Config:
     """The grid of runs."""
 
-    strategies: tuple[str, ...] = tuple(known_strategies())
+    strategies: tuple[str, ...] = ("vanilla", "mixup", "cutmix", "hmix", "gmix", "choice")
     activations: tuple[str, ...] = ("softplus", "relu")
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int = 40
@@ -109,8 +109,9 @@ def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, A
         folder / "train.json",
         config,
         code + digest(records),
-        "python -m experiments.train",
+        command_line("experiments.train", config),
         lambda: _summary(config, records),
+        parts=records,
     )
 
 
@@ -206,5 +207,10 @@ def digest(records: list[dict[str, Any]]) -> str:
     return ":" + hashlib.sha256("".join(r["result"]["weights_sha256"] for r in records).encode()).hexdigest()
 
 
+def main(config: Annotated[Config, tyro.conf.arg(name="")] = Config(), jobs: int = os.cpu_count() or 1) -> None:
+    """Train the grid over ``jobs`` processes."""
+    finish(run(config, jobs=jobs))
+
+
 if __name__ == "__main__":
-    finish(run(tyro.cli(Config)))
+    tyro.cli(main)

@@ -30,21 +30,36 @@ def draw(records: Path, out: Path) -> list[Path]:
     rows = [r for r in load(records, "expansion_gap")["summary"] if r["law"] == "exact"]
     figure = Figure(figsize=(PAGE, 2.9))
     axes = figure.subplots(1, 3, sharex=True, sharey=True)
+    points = [(*_rises(r, kind), r) for at, kind, _ in PANELS for r in rows if r["at"] == at]
+    low, high = min(p[1] for p in points) / 1.5, 1.5 * max(max(p[:2]) for p in points)
     for ax, (at, kind, title) in zip(axes, PANELS, strict=True):
         for row in rows:
             if row["at"] == at:
                 _point(ax, row, kind)
         ax.set_title(title)
-        ax.set_xscale("log")
-        ax.set_yscale("log")
-        ax.plot(TICKS[:: len(TICKS) - 1], TICKS[:: len(TICKS) - 1], color="0.6", linewidth=0.8, zorder=0)
-        ax.set_xlim(0.45, 5)
-        ax.set_xticks([0.5, 1, 2, 4], labels=["0.5", "1", "2", "4"])
-        ax.set_yticks(TICKS[1:-1], labels=[f"{t:g}" for t in TICKS[1:-1]])
+        ax.plot((low, high), (low, high), color="0.6", linewidth=0.8, zorder=0)
+        ax.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
+        ticks = [t for t in TICKS if low < t < high]
+        ax.set_xticks(ticks, labels=[f"{t:g}" for t in ticks])
+        ax.set_yticks(ticks, labels=[f"{t:g}" for t in ticks])
         ax.minorticks_off()
         ax.set_xlabel("measured rise (nats)")
-    axes[0].annotate("networks trained\nwithout mixing", (1.05, 0.045), color="0.4", fontsize=7)
     axes[0].set_ylabel("predicted rise (nats)")
+    axes[0].annotate(
+        "all explained", (0.1, 0.1), xytext=(-6, 8), textcoords="offset points", rotation=45, color="0.4", fontsize=7
+    )
+    vanilla = [p for p in points if p[2]["at"] == "data" and p[2]["training"] == "vanilla"]
+    corner = (min(p[0] for p in vanilla), max(p[1] for p in vanilla))
+    axes[0].annotate(
+        "trained\nwithout\nmixing",
+        corner,
+        xytext=(-6, -8),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        color="0.4",
+        fontsize=7,
+    )
     strategies = list(dict.fromkeys(r["strategy"] for r in rows))
     handles = [
         Line2D([], [], color=COLOURS[s], marker=MARKERS[s], linestyle="none", label=NAMES[s]) for s in strategies
@@ -57,17 +72,22 @@ def draw(records: Path, out: Path) -> list[Path]:
     return save(figure, out, "gap")
 
 
+def _rises(row: dict[str, Any], kind: str) -> tuple[float, float]:
+    """Measured and predicted rise over the loss at the data."""
+    clean, predicted = row["clean"]["mean"], row["predicted"]["mean"]
+    if kind == "gauss_newton":
+        predicted -= row["r3"]["mean"]
+    return row["measured"]["mean"] - clean, predicted - clean
+
+
 def _point(ax: Axes, row: dict[str, Any], kind: str) -> None:
-    clean, measured, colour = row["clean"]["mean"], row["measured"], COLOURS[row["strategy"]]
-    explained = row["explained_gn" if kind == "gauss_newton" else "explained"]
-    rise = measured["mean"] - clean
-    predicted = row["predicted"]["mean"] - (row["r3"]["mean"] if kind == "gauss_newton" else 0.0) - clean
+    (rise, predicted), colour = _rises(row, kind), COLOURS[row["strategy"]]
     # The bar of the predicted rise is that of the share: networks differ in both rises together.
-    error = explained["se"] * rise
+    error = row["explained_gn" if kind == "gauss_newton" else "explained"]["se"] * rise
     ax.errorbar(
         rise,
         predicted,
-        xerr=measured["se"],
+        xerr=row["measured"]["se"],
         yerr=[[min(error, 0.9 * predicted)], [error]],
         color=colour,
         marker=MARKERS[row["strategy"]],

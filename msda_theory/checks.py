@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from msda_theory.data import ImageData
@@ -21,12 +21,13 @@ def check_model(model: nn.Module, data: ImageData, loss: Loss) -> None:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}; wrap the function in a module.")
-    for name, module in model.named_modules():
-        if module.training and isinstance(module, _BatchNorm | _DropoutNd):
-            raise ValueError(
-                f"expected a model in eval mode, got {type(module).__name__} {name!r} in train mode; call model.eval()."
-            )
+    check_eval(model)
     for name, parameter in model.named_parameters():
+        if parameter.device != data.x.device:
+            raise ValueError(
+                f"expected model and images on one device, got {parameter.device} ({name}) and {data.x.device}; move "
+                "one of them."
+            )
         if parameter.dtype != data.x.dtype:
             raise TypeError(
                 f"expected parameters in the dtype of the images ({data.x.dtype}), got {parameter.dtype} "
@@ -35,9 +36,25 @@ def check_model(model: nn.Module, data: ImageData, loss: Loss) -> None:
     _check_outputs(model, data.x[:3], loss.outputs(data.num_classes))
 
 
-def _check_outputs(model: nn.Module, x: Tensor, outputs: int) -> None:
+def check_eval(model: nn.Module) -> None:
+    """Raise a ValueError that names the layer if a random or statistics-keeping layer is in train mode."""
+    for name, module in model.named_modules():
+        tracks = isinstance(module, _NormBase) and (isinstance(module, _BatchNorm) or module.track_running_stats)
+        if module.training and (tracks or isinstance(module, _DropoutNd)):
+            raise ValueError(
+                f"expected a model in eval mode, got {type(module).__name__} {name!r} in train mode; call model.eval()."
+            )
+
+
+def _check_outputs(model: nn.Module, images: Tensor, outputs: int) -> None:
+    x = images.clone()
     with torch.no_grad():
         f = model(x)
+    if not torch.equal(x, images):
+        raise ValueError(
+            "expected a model that leaves its input as it is, got one that changes it in place; use inplace=False in "
+            "its first layers."
+        )
     if not isinstance(f, Tensor) or f.shape != (len(x), outputs):
         got = tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__
         raise ValueError(

@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from msda_theory.checks import check_model
 from msda_theory.data import ImageData
-from msda_theory.dense import PairWeights, pair_weights, terms_at_mask, terms_at_mean
+from msda_theory.dense import PairWeights, pair_weights
 from msda_theory.estimate import Estimate, Joint
-from msda_theory.expansion import METHODS, exact_moments, first_order
+from msda_theory.expansion import check_method, needed_moments
+from msda_theory.ladder import Ladder, dense_ladder, sampled_ladder
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
-from msda_theory.masks.base import Strategy
+from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.moments.moments import Moments, check_law
 from msda_theory.pairs import draw_tiles
 from msda_theory.streams import seed_from
@@ -115,6 +116,10 @@ def compare(
     Raises:
         ValueError, TypeError: as `expand`; also for no model or no strategy.
     """
+    if not isinstance(models, Mapping):
+        raise TypeError(f"expected models by name, got {type(models).__name__}; pass a dict, e.g. {{'net': model}}.")
+    if isinstance(strategies, Strategy):
+        raise TypeError(f"expected several strategies, got {strategies.name}; pass a list of them.")
     laws, points = _several(law), _several(at)
     if not models or not strategies or not laws or not points:
         raise ValueError("expected at least one model, strategy, law and point, got an empty list of one of them.")
@@ -122,24 +127,19 @@ def compare(
         check_law(one)
     for one in points:
         check_at(one)
-    if method not in METHODS:
-        raise ValueError(f"expected method among {list(METHODS)}, got {method!r}; choose one of them.")
+    check_method(method)
+    for strategy in strategies:
+        check_strategy(strategy)
     loss = as_loss(SoftmaxCrossEntropy() if loss is None else loss, data.num_classes)
     for model in models.values():
         check_model(model, data, loss)
-    seed = seed_from(rng)
-    job = _Job(data, loss, points, method, draws, seed, batch_size)
-    cases = list(product(strategies, laws))
-    if method == "dense":
-        moments = {(s, w): exact_moments(s, data, w) for s, w in cases}
-    else:
-        moments = {(s, w): s.moments(data.shape, law=w, rng=rng) for s, w in cases}
+    job = _Job(data, loss, laws, points, method, draws, seed_from(rng), batch_size)
     shared = models.items() if method == "dense" and "data" in points else ()
     weights = {name: pair_weights(model, data, loss) for name, model in shared}
     cells = list(product(models.items(), strategies))
     rows: list[Row] = []
     for (name, model), strategy in tqdm(cells, desc="compare", unit="cell", disable=not progress):
-        rows += job.rows(name, model, strategy, [moments[strategy, w] for w in laws], weights.get(name))
+        rows += job.rows(name, model, strategy, weights.get(name))
     return Comparison(tuple(rows), weights)
 
 
@@ -149,128 +149,63 @@ class _Job:
 
     data: ImageData
     loss: Loss
+    laws: tuple[str, ...]
     points: tuple[str, ...]
     method: str
     draws: int
     seed: int
     batch_size: int
 
-    def rows(
-        self, name: str, model: nn.Module, strategy: Strategy, moments: list[Moments], weights: PairWeights | None
-    ) -> Iterator[Row]:
-        """The rows of one model and strategy, for every law (of ``moments``) and point."""
+    def rows(self, name: str, model: nn.Module, strategy: Strategy, weights: PairWeights | None) -> Iterator[Row]:
+        """The rows of one model and strategy, for every law and point."""
+        losses = clean_losses(model, self.data, self.loss, self.batch_size)
+        clean = Estimate(float(losses.mean()), 0.0, len(self.data))
+        moments: dict[str, Moments | None] = {}
+        if self.method == "sampled":
+            moments = {law: needed_moments(strategy, self.data, law, self.points, self.seed) for law in self.laws}
         joint = self._sample(model, strategy, moments)
-        clean = Estimate(float(clean_losses(model, self.data, self.loss).mean()), 0.0, len(self.data))
-        for one, at in product(moments, self.points):
+        for law, at in product(self.laws, self.points):
             if self.method == "dense":
-                terms = self._dense_terms(model, strategy, one, at, weights, clean)
+                ladder = dense_ladder(model, self.data, strategy, self.loss, law, at, clean, weights)
+                gap = joint.linear({"measured": 1.0}, -ladder.total.mean)
             else:
-                terms = self._sampled_terms(model, one, at, joint, clean)
-            labels = {"model": name, "strategy": strategy.name, "law": one.law, "at": at, "method": self.method}
-            yield terms.row(joint, clean=clean, **labels)
+                prefix, of = f"{law}.{at}.", moments[law]
+                ladder = sampled_ladder(joint, prefix, model, self.data, self.loss, of, at, clean, self.batch_size)
+                control = dict.fromkeys((f"{prefix}{term}" for term in ("base", "r1", "r2", "r3")), -1.0)
+                gap = joint.linear({"measured": 1.0, **control})
+            yield self._row(ladder, joint, gap, model=name, strategy=strategy.name, law=law, at=at, method=self.method)
 
-    def _sample(self, model: nn.Module, strategy: Strategy, moments: list[Moments]) -> Joint:
+    def _sample(self, model: nn.Module, strategy: Strategy, moments: Mapping[str, Moments | None]) -> Joint:
         """The measured loss, and with sampled terms those of every law and point, jointly over all draws."""
         exact = draw_tiles(self.data, strategy, "exact", self.draws, self.seed)
-        lawful = [draw_tiles(self.data, strategy, one.law, self.draws, self.seed) for one in moments]
-        qbars = [torch.from_numpy(one.mean).to(self.data.x) for one in moments]
+        lawful = [draw_tiles(self.data, strategy, law, self.draws, self.seed) for law in self.laws]
+        qbars = {law: torch.from_numpy(of.mean).to(self.data.x) if of else None for law, of in moments.items()}
         parts = []
         for measured_tile, *tiles in zip(exact, *lawful, strict=True):
             values = {"measured": pair_losses(model, self.data, self.loss, measured_tile, self.batch_size)}
-            for (one, tile, qbar), at in product(zip(moments, tiles, qbars, strict=True), self.points):
-                if self.method == "sampled":
-                    terms = pair_terms(model, self.data, self.loss, tile, at, qbar, self.batch_size)
-                    values.update({f"{one.law}.{at}.{term}": v for term, v in terms.items()})
+            by_law = dict(zip(self.laws, tiles, strict=True))
+            for (law, qbar), at in product(qbars.items(), self.points):
+                terms = pair_terms(model, self.data, self.loss, by_law[law], at, qbar, self.batch_size)
+                values.update({f"{law}.{at}.{term}": v for term, v in terms.items()})
             parts.append(Joint.from_strata(values))
         return Joint.merge(parts)
 
-    def _sampled_terms(self, model: nn.Module, moments: Moments, at: str, joint: Joint, clean: Estimate) -> _Terms:
-        at_data = at == "data"
-        r1 = first_order(model, self.data, self.loss, moments, at)
-        base, first, r2, r3 = (f"{moments.law}.{at}.{term}" for term in ("base", "r1", "r2", "r3"))
-        sampled = {r2: 1.0} if at_data else {base: 1.0, r2: 1.0}
-        control = dict.fromkeys((base, first, r2, r3), -1.0)
-        return _Terms(
-            base=clean if at_data else joint[base],
-            r1=r1,
-            r2=joint[r2],
-            r3=joint[r3],
-            constant=clean.mean if at_data else 0.0,
-            gn_weights=sampled,
-            weights={**sampled, r3: 1.0},
-            gap=joint.linear({"measured": 1.0, **control}),
-        )
-
-    def _dense_terms(
-        self,
-        model: nn.Module,
-        strategy: Strategy,
-        moments: Moments,
-        at: str,
-        weights: PairWeights | None,
-        clean: Estimate,
-    ) -> _Terms:
-        base, r1 = clean.mean, 0.0
-        if at == "data":
-            assert weights is not None
-            r1, r2, r3 = weights.terms(moments)
-        elif at == "mean":
-            base, r2, r3 = terms_at_mean(model, self.data, self.loss, moments)
-        else:
-            base, r2, r3 = terms_at_mask(model, self.data, self.loss, strategy, moments.law)
-        m = len(self.data)
-        return _Terms(
-            base=Estimate(base, 0.0, m),
-            r1=Estimate(r1, 0.0, m),
-            r2=Estimate(r2, 0.0, m),
-            r3=Estimate(r3, 0.0, m),
-            constant=base + r2 + r3,
-            gn_weights={},
-            weights={},
-            gap=None,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Terms:
-    """Terms at one point, and how ``predicted - r1`` follows from the sampled quantities."""
-
-    base: Estimate
-    r1: Estimate
-    r2: Estimate
-    r3: Estimate
-    constant: float  # what is known without sampling, r1 apart
-    gn_weights: dict[str, float]
-    weights: dict[str, float]
-    gap: Estimate | None
-
-    def row(self, joint: Joint, *, clean: Estimate, **labels: str) -> Row:
-        known = self.constant + self.r1.mean
-        # Without sampled terms r3 is part of the constant, and leaves it for the Gauss-Newton share.
-        known_gn = known if self.weights else known - self.r3.mean
-        predicted = joint.linear(self.weights, known)
-        n = joint.n if self.weights else self.base.n
-        predicted = Estimate(predicted.mean, float(np.hypot(predicted.se, self.r1.se)), n)
-        measured = joint["measured"]
-        gap = self.gap or joint.linear({"measured": 1.0}, -known)
+    def _row(self, ladder: Ladder, joint: Joint, gap: Estimate, **labels: str) -> Row:
+        measured, clean = joint["measured"], ladder.clean
         # Where nothing is mixed both are the clean loss, up to rounding.
-        rises = abs(measured.mean - clean.mean) > 1e-12 * (1 + abs(clean.mean))
-        shares = (
-            joint.ratio(weights, {"measured": 1.0}, (start - clean.mean, -clean.mean)) if rises else None
-            for weights, start in ((self.weights, known), (self.gn_weights, known_gn))
-        )
-        explained, explained_gn = shares
+        rounding = 1e4 * torch.finfo(self.data.x.dtype).eps
+        rises = abs(measured.mean - clean.mean) > rounding * (1 + abs(clean.mean))
         return Row(
             clean=clean,
-            base=self.base,
-            r1=self.r1,
-            r2=self.r2,
-            r3=self.r3,
-            predicted=predicted,
+            base=ladder.base,
+            r1=ladder.r1,
+            r2=ladder.r2,
+            r3=ladder.r3,
+            predicted=ladder.total,
             measured=measured,
             gap=gap,
-            explained=explained,
-            explained_gn=explained_gn,
+            explained=ladder.share(joint, with_r3=True) if rises else None,
+            explained_gn=ladder.share(joint, with_r3=False) if rises else None,
             **labels,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ class ImageData:
     num_classes: int
 
     def __init__(self, x: Tensor | np.ndarray, y: Tensor | np.ndarray, num_classes: int) -> None:
-        object.__setattr__(self, "x", torch.as_tensor(x))
+        object.__setattr__(self, "x", torch.as_tensor(x).detach())
         object.__setattr__(self, "y", torch.as_tensor(y))
         object.__setattr__(self, "num_classes", num_classes)
         self._validate()
@@ -44,7 +45,13 @@ class ImageData:
                 f"expected images [m, C, H, W] with no empty axis, got shape {tuple(self.x.shape)}; reshape x."
             )
         if self.y.dtype != torch.int64:
-            raise TypeError(f"expected integer labels (int64), got {self.y.dtype}; pass class indices.")
+            raise TypeError(f"expected integer labels (int64), got {self.y.dtype}; pass class indices, y.long().")
+        if not isinstance(self.num_classes, int) or isinstance(self.num_classes, bool):
+            raise TypeError(f"expected num_classes as an int, got {self.num_classes!r}; pass the number of classes.")
+        if self.y.device != self.x.device:
+            raise ValueError(
+                f"expected images and labels on one device, got {self.x.device} and {self.y.device}; move one of them."
+            )
         if self.y.shape != self.x.shape[:1]:
             raise ValueError(
                 f"expected one label for each of {len(self.x)} images, got y of shape {tuple(self.y.shape)}; "
@@ -77,6 +84,7 @@ class ImageData:
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels in their order, ``size`` at a time."""
+        check_batch_size(size)
         for low in range(0, len(self), size):
             yield self.x[low : low + size], self.y[low : low + size]
 
@@ -85,7 +93,7 @@ class ImageData:
         """(H, W)."""
         return int(self.x.shape[2]), int(self.x.shape[3])
 
-    @property
+    @cached_property
     def mean(self) -> Tensor:
         """mu [C, H, W], the mean image, in the dtype of ``x`` (summed in float64)."""
         return self.x.double().mean(dim=0).to(self.x.dtype)
@@ -95,3 +103,9 @@ class ImageData:
         flat = self.x.double().flatten(1)
         centred = flat - flat.mean(dim=0)
         return centred.T @ centred / len(flat)
+
+
+def check_batch_size(size: int) -> None:
+    """Raise unless ``size`` is at least 1."""
+    if size < 1:
+        raise ValueError(f"expected batch_size >= 1, got {size}; raise it.")

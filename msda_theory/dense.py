@@ -19,6 +19,7 @@ from msda_theory.data import ImageData
 from msda_theory.losses import Loss
 from msda_theory.masks.base import Strategy
 from msda_theory.moments.moments import Moments
+from msda_theory.taylor import differentiable
 
 _MAX_INPUTS = 1024
 _ATOM_CHUNK = 64
@@ -95,15 +96,17 @@ def terms_at_mean(model: nn.Module, data: ImageData, loss: Loss, moments: Moment
 
 
 def terms_at_mask(
-    model: nn.Module, data: ImageData, loss: Loss, strategy: Strategy, law: str, order: int = 8
+    model: nn.Module, data: ImageData, loss: Loss, strategy: Strategy, law: str
 ) -> tuple[float, float, float]:
     """(base, R2, R3) around ``x_q = x + q (mu - x)`` for every atom q of the law, Eq. (3c); R1 = 0.
 
-    One Jacobian and one Hessian for each image and atom: for grids of a few pixels.
+    One Jacobian and one Hessian for each image and atom: for grids of a few pixels. Where lam is continuous given the
+    mask (Mixup, HMix, GMix) it is integrated by 16 Gauss nodes for each interval: exact up to quadrature, whose
+    error grows with the steepness of the network along the mixing path.
     """
     _check_size(data)
     mu, sigma = data.mean.double(), data.covariance()
-    atoms, weights = strategy.atoms(data.shape, order=order).partner(law)
+    atoms, weights = strategy.atoms(data.shape).partner(law)
     totals = np.zeros(3)
     for q_atom, weight in zip(atoms, weights, strict=True):
         q = torch.from_numpy(q_atom).to(sigma.device)
@@ -169,8 +172,9 @@ def _curvature(model: nn.Module, loss: Loss, x: Tensor, y: Tensor, data: ImageDa
     f = model(x).detach()
     target = loss.targets(y, data.num_classes, f.dtype)
     residual = loss.d1(f) - target
-    jacobian = vmap(jacrev(outputs))(x).detach().reshape(len(x), -1, size).double()  # [B, c, D]
-    curved = vmap(hessian(projected))(x, residual).detach().reshape(len(x), size, size).double()
+    with differentiable():
+        jacobian = vmap(jacrev(outputs))(x).detach().reshape(len(x), -1, size).double()  # [B, c, D]
+        curved = vmap(hessian(projected))(x, residual).detach().reshape(len(x), size, size).double()
     # h'' J, one column of J at a time as a batch: [D, B, c]
     bent = torch.stack([loss.d2(f.double(), jacobian[:, :, j]) for j in range(size)], dim=2)
     gauss_newton = jacobian.transpose(1, 2) @ bent

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float64
 from torch import Tensor, nn
 
 from msda_theory.checks import check_model
 from msda_theory.data import ImageData
-from msda_theory.dense import pair_weights, terms_at_mask, terms_at_mean
 from msda_theory.estimate import Estimate, Joint
+from msda_theory.ladder import dense_ladder, sampled_ladder
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
-from msda_theory.masks.base import Strategy
+from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.moments.moments import Moments, check_law
-from msda_theory.moments.operators import Sampled
 from msda_theory.pairs import draw_tiles
-from msda_theory.streams import seed_from
+from msda_theory.streams import seed_from, stream
 from msda_theory.terms import check_at, clean_losses, pair_terms
 
 METHODS = ("sampled", "dense")
@@ -96,29 +94,30 @@ def expand(
     loss = as_loss(SoftmaxCrossEntropy() if loss is None else loss, data.num_classes)
     check_law(law)
     check_at(at)
-    if method not in METHODS:
-        raise ValueError(f"expected method among {list(METHODS)}, got {method!r}; choose one of them.")
+    check_method(method)
+    check_strategy(strategy)
     check_model(model, data, loss)
+    clean = Estimate(float(clean_losses(model, data, loss, batch_size).mean()), 0.0, len(data))
     if method == "dense":
-        return _dense(model, data, strategy, loss, law, at)
-    if rng is None:
-        raise TypeError("method='sampled' needs rng; pass rng=numpy.random.default_rng(seed).")
-    moments = strategy.moments(data.shape, law=law, rng=rng)
-    qbar = torch.from_numpy(moments.mean).to(data.x)
-    tiles = draw_tiles(data, strategy, law, draws, seed_from(rng))
-    joint = Joint.merge(Joint.from_strata(pair_terms(model, data, loss, tile, at, qbar, batch_size)) for tile in tiles)
-    clean = clean_loss(model, data, loss)
-    r1 = first_order(model, data, loss, moments, at)
-    base = clean if at == "data" else joint["base"]
-    constant = base.mean if at == "data" else 0.0
-    sampled = {} if at == "data" else {"base": 1.0}
+        ladder = dense_ladder(model, data, strategy, loss, law, at, clean)
+    else:
+        if rng is None:
+            raise TypeError("method='sampled' needs rng; pass rng=numpy.random.default_rng(seed).")
+        seed = seed_from(rng)
+        moments = needed_moments(strategy, data, law, (at,), seed)
+        qbar = torch.from_numpy(moments.mean).to(data.x) if moments else None
+        joint = Joint.merge(
+            Joint.from_strata(pair_terms(model, data, loss, tile, at, qbar, batch_size))
+            for tile in draw_tiles(data, strategy, law, draws, seed)
+        )
+        ladder = sampled_ladder(joint, "", model, data, loss, moments, at, clean, batch_size)
     return Expansion(
-        base=base,
-        r1=r1,
-        r2=joint["r2"],
-        r3=joint["r3"],
-        total=_plus(joint.linear({**sampled, "r2": 1.0, "r3": 1.0}, constant), r1),
-        gauss_newton=_plus(joint.linear({**sampled, "r2": 1.0}, constant), r1),
+        base=ladder.base,
+        r1=ladder.r1,
+        r2=ladder.r2,
+        r3=ladder.r3,
+        total=ladder.total,
+        gauss_newton=ladder.gauss_newton,
         clean=clean,
         strategy=strategy.name,
         law=law,
@@ -127,85 +126,12 @@ def expand(
     )
 
 
-def clean_loss(model: nn.Module, data: ImageData, loss: Loss) -> Estimate:
-    """Mean loss at the data, exact for the given images."""
-    return Estimate(float(clean_losses(model, data, loss).mean()), 0.0, len(data))
+def needed_moments(strategy: Strategy, data: ImageData, law: str, points: tuple[str, ...], seed: int) -> Moments | None:
+    """Moments for the ``points``; those that must be sampled come from a stream of their own. The mask needs none."""
+    return None if set(points) == {"mask"} else strategy.moments(data.shape, law=law, rng=stream(seed, "moments", law))
 
 
-def first_order_map(
-    model: nn.Module, data: ImageData, loss: Loss, shift: Float64[np.ndarray, "H W"], batch_size: int = 512
-) -> Float64[np.ndarray, "H W"]:
-    """``v = E_i sum_ch (dl/dx)(x_i + shift (mu - x_i)) (mu - x_i)`` [H, W].
-
-    At the data, ``shift = 0``, ``R1 = sum_j qbar_j v_j`` for every strategy.
-    """
-    mu, weight = data.mean, torch.from_numpy(shift).to(data.x)
-    total = torch.zeros(data.shape, dtype=torch.float64, device=data.x.device)
-    for x, y in data.batches(batch_size):
-        point = (x + weight * (mu - x)).detach().requires_grad_()
-        with torch.enable_grad():
-            value = loss.value(model(point), loss.targets(y, data.num_classes, x.dtype)).sum()
-        (slope,) = torch.autograd.grad(value, point)
-        total += (slope * (mu - x)).double().sum(dim=(0, 1))
-    return (total / len(data)).cpu().numpy()
-
-
-def first_order(model: nn.Module, data: ImageData, loss: Loss, moments: Moments, at: str = "data") -> Estimate:
-    """R1 from the closed first moment: Eq. (3) at the data, 0 around either mean.
-
-    Moments that were themselves sampled carry their error over: R1 is linear in qbar, at the data and around the
-    conditional mean, which is off where qbar is.
-    """
-    sampled = isinstance(moments.second, Sampled)
-    if at == "mask" or (at == "mean" and not sampled):
-        return Estimate(0.0, 0.0, len(data))
-    v = first_order_map(model, data, loss, moments.mean if at == "mean" else np.zeros(data.shape))
-    value = float((moments.mean * v).sum()) if at == "data" else 0.0
-    if isinstance(moments.second, Sampled):
-        per_draw = (moments.second.draws * v).sum(axis=(1, 2))
-        return Estimate(value, float(per_draw.std(ddof=1)) / np.sqrt(len(per_draw)), len(per_draw))
-    return Estimate(value, 0.0, len(data))
-
-
-def exact_moments(strategy: Strategy, data: ImageData, law: str) -> Moments:
-    """The strategy's closed moments.
-
-    Raises:
-        ValueError: if it has none: terms from sampled moments would not be exact.
-    """
-    moments = strategy.closed_moments(data.shape, law)
-    if moments is None:
-        raise ValueError(
-            f"method='dense' is exact, and {strategy.name} has no closed moments; define closed_moments(), or use "
-            "method='sampled'."
-        )
-    return moments
-
-
-def _dense(model: nn.Module, data: ImageData, strategy: Strategy, loss: Loss, law: str, at: str) -> Expansion:
-    m, clean = len(data), clean_loss(model, data, loss)
-    base, r1 = clean.mean, 0.0
-    if at == "data":
-        r1, r2, r3 = pair_weights(model, data, loss).terms(exact_moments(strategy, data, law))
-    elif at == "mean":
-        base, r2, r3 = terms_at_mean(model, data, loss, exact_moments(strategy, data, law))
-    else:
-        base, r2, r3 = terms_at_mask(model, data, loss, strategy, law)
-    return Expansion(
-        base=Estimate(base, 0.0, m),
-        r1=Estimate(r1, 0.0, m),
-        r2=Estimate(r2, 0.0, m),
-        r3=Estimate(r3, 0.0, m),
-        total=Estimate(base + r1 + r2 + r3, 0.0, m),
-        gauss_newton=Estimate(base + r1 + r2, 0.0, m),
-        clean=clean,
-        strategy=strategy.name,
-        law=law,
-        at=at,
-        method="dense",
-    )
-
-
-def _plus(sampled: Estimate, r1: Estimate) -> Estimate:
-    """Sum of independent estimates; n is that of the draws."""
-    return Estimate(sampled.mean + r1.mean, float(np.hypot(sampled.se, r1.se)), sampled.n)
+def check_method(method: str) -> None:
+    """Raise a ValueError that lists the known methods if ``method`` is not one of them."""
+    if method not in METHODS:
+        raise ValueError(f"expected method among {list(METHODS)}, got {method!r}; choose one of them.")

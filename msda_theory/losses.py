@@ -135,40 +135,55 @@ class FunctionLoss(Loss):
 
 
 def as_loss(loss: Loss | Callable[[Tensor, Tensor], Tensor], num_classes: int) -> Loss:
-    """``loss`` itself, or a callable ``l(f, y)`` wrapped after a check that it is ``h(f) - y.f``.
+    """``loss`` itself, or a callable ``l(f, y)`` wrapped, after a check that it is of the form ``h(f) - y.f``.
 
     The check evaluates, in float64 on fixed logits, ``l(f, y) + y.f`` for one-hot and soft labels; it must not depend
     on y, to 1e-9 relative. The one-sided form (1) needs a loss that is affine in the label, and the terms (3) need
-    this slope.
+    this slope. Subclasses of `Loss` other than the built-in ones are checked too, with their derivatives.
 
     Raises:
-        TypeError: if ``loss`` is neither a `Loss` nor callable.
-        ValueError: if the callable returns the wrong shape, or is not of the form ``h(f) - y.f``.
+        TypeError: if ``loss`` is neither a `Loss` nor callable, or does not return a tensor.
+        ValueError: if it returns the wrong shape, is not of the form ``h(f) - y.f``, or has wrong derivatives.
     """
-    if isinstance(loss, Loss):
-        return loss
-    if not callable(loss):
+    if isinstance(loss, type) or not callable(getattr(loss, "value", loss)):
+        name = loss.__name__ if isinstance(loss, type) else type(loss).__name__
         raise TypeError(
-            f"expected a loss such as SoftmaxCrossEntropy() or a callable l(f, y), got {type(loss).__name__}."
+            f"expected a loss such as SoftmaxCrossEntropy() or a callable l(f, y), got {name}; build the loss first."
         )
-    c, probes = num_classes, 6
+    if isinstance(loss, SoftmaxCrossEntropy | Logistic | Squared):
+        return loss
+    wrapped = loss if isinstance(loss, Loss) else FunctionLoss(loss)
+    _check_form(wrapped.value if isinstance(loss, Loss) else loss, wrapped, num_classes)
+    return wrapped
+
+
+def _check_form(value: Callable[[Tensor, Tensor], Tensor], loss: Loss, num_classes: int) -> None:
+    c, probes = loss.outputs(num_classes), 6
     f = torch.linspace(-2.0, 3.0, probes * c, dtype=torch.float64).sin().mul(2).reshape(probes, c)
-    eye = torch.eye(c, dtype=torch.float64)
-    labels = torch.stack([eye[k % c] for k in range(probes)])
-    mixed = 0.7 * labels + 0.3 * labels.roll(1, dims=0)
-    wrapped = FunctionLoss(loss)
-    for y in (labels, mixed):
-        got = loss(f, y)
+    labels = loss.targets(torch.arange(probes) % num_classes, num_classes, torch.float64)
+    for y in (labels, 0.7 * labels + 0.3 * labels.roll(1, dims=0)):
+        got = value(f, y)
+        if not isinstance(got, Tensor):
+            raise TypeError(f"expected a loss that returns a tensor, got {type(got).__name__}; return values [B].")
         if got.shape != (probes,):
             raise ValueError(
                 f"expected a loss value for each sample, shape [{probes}], got {tuple(got.shape)}; "
                 "use reduction='none'."
             )
-        expected = wrapped.value(f, y)
+        expected = loss.h(f) - (y * f).sum(dim=-1)
         error = float((got - expected).abs().max())
         if not error <= 1e-9 * (1 + float(expected.abs().max())):
             raise ValueError(
-                f"expected a loss affine in the label, l(f, y) = h(f) - y.f, got a difference of "
+                f"expected a loss affine in the label, of the form l(f, y) = h(f) - y.f, got a difference of "
                 f"{error:.2g}; use SoftmaxCrossEntropy(), Logistic() or Squared(), or rewrite it in this form."
             )
-    return wrapped
+    if not isinstance(loss, FunctionLoss):
+        reference = FunctionLoss(loss.value)
+        v = f.flip(0)
+        for name, a, b in (("d1", loss.d1(f), reference.d1(f)), ("d2", loss.d2(f, v), reference.d2(f, v))):
+            error = float((a - b).abs().max())
+            if not error <= 1e-9 * (1 + float(b.abs().max())):
+                raise ValueError(
+                    f"expected {name} of {type(loss).__name__} to be the derivative of its h, got a difference of "
+                    f"{error:.2g}; correct {name}."
+                )

@@ -11,7 +11,7 @@ from msda_theory.checks import check_model
 from msda_theory.data import ImageData
 from msda_theory.estimate import Estimate
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
-from msda_theory.masks.base import Strategy
+from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.pairs import draw_tiles
 from msda_theory.streams import seed_from
 from msda_theory.terms import pair_losses
@@ -38,12 +38,13 @@ def mixed_loss(
         loss: `SoftmaxCrossEntropy` by default; any loss of the form ``h(f) - y.f``.
         draws: pairs for each image, at least 2.
         rng: source of the draws; one integer is taken from it.
-        batch_size: images evaluated at once; changes results by rounding only.
+        batch_size: images evaluated at once, at most a tile of 512 pairs; changes results by rounding only.
 
     Returns:
         Mean over images and draws; the standard error is that of the draws, for the given images (Eq. (9)).
     """
     loss = as_loss(SoftmaxCrossEntropy() if loss is None else loss, data.num_classes)
+    check_strategy(strategy)
     check_model(model, data, loss)
     tiles = draw_tiles(data, strategy, "exact", draws, seed_from(rng))
     return Estimate.merge(Estimate.from_strata(pair_losses(model, data, loss, tile, batch_size)) for tile in tiles)

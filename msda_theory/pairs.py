@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from msda_theory.data import ImageData
+from msda_theory.data import ImageData, check_batch_size
 from msda_theory.masks.base import Strategy
 from msda_theory.streams import stream
 
@@ -48,6 +48,8 @@ def draw_tiles(data: ImageData, strategy: Strategy, law: str, draws: int, seed: 
     Raises:
         ValueError: if ``draws`` is below 2 (no standard error).
     """
+    if not isinstance(draws, int | np.integer):
+        raise TypeError(f"expected draws as a whole number, got {draws!r}; pass an int.")
     if draws < 2:
         raise ValueError(f"a standard error needs draws >= 2 for each image, got {draws}; raise draws.")
     m, (h, w) = len(data), data.shape
@@ -81,8 +83,7 @@ class PairBatch:
 
 def pair_batches(data: ImageData, tile: Tile, batch_size: int) -> Iterator[PairBatch]:
     """The n K pairs of a tile, row-major, in batches of at most ``batch_size``."""
-    if batch_size < 1:
-        raise ValueError(f"expected batch_size >= 1, got {batch_size}.")
+    check_batch_size(batch_size)
     n, k = tile.partner.shape
     device = data.x.device
     sample = torch.arange(tile.start, tile.start + n, device=device).repeat_interleave(k)

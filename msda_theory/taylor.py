@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from msda_theory.checks import check_eval
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +38,15 @@ def taylor(model: nn.Module, x: Tensor, directions: Tensor) -> TaylorCoefficient
         directions: [K, B, ...].
 
     Raises:
-        ValueError: if ``directions`` is not [K, B, ...] for the shape of ``x``, or K = 0.
+        ValueError: if ``directions`` is not [K, B, ...] for the shape of ``x``, or K = 0; normalisation by the batch or
+            Dropout in train mode.
     """
     if directions.shape[1:] != x.shape or not len(directions):
         raise ValueError(
             f"expected directions [K, {', '.join(map(str, x.shape))}] with K >= 1, got {tuple(directions.shape)}; "
             "stack one direction for each sample."
         )
+    check_eval(model)
     parts = [directional(model, x, d) for d in directions]
     second = torch.stack([p[2] for p in parts]).sum(dim=0)
     return TaylorCoefficients(parts[0][0], torch.stack([p[1] for p in parts]), second)
@@ -83,10 +88,18 @@ def _forward_over_reverse(model: nn.Module, x: Tensor, d: Tensor, weights: Tenso
         value, pull = vjp(function, z)[:2]
         return value, torch.stack([pull(w)[0] for w in weights])
 
-    # Decompositions that forward mode needs are chosen only while gradients are enabled; fused attention has none.
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with differentiable():
         (value, _), (first, curved) = jvp(field, (x,), (d,))[:2]
     return value.detach(), first.detach(), curved.detach()
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Where forward mode works: its decompositions are chosen only while gradients are enabled, and fused attention
+    has none.
+    """
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def _frozen(model: nn.Module) -> Callable[[Tensor], Tensor]:

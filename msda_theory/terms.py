@@ -37,7 +37,7 @@ def check_at(at: str) -> None:
         raise ValueError(f"expected at among {list(POINTS)}, got {at!r}; choose one of them.")
 
 
-def point_and_step(batch: PairBatch, at: str, mu: Tensor, qbar: Tensor) -> tuple[Tensor, Tensor]:
+def point_and_step(batch: PairBatch, at: str, mu: Tensor, qbar: Tensor | None) -> tuple[Tensor, Tensor]:
     """Point of expansion and step from it to the mixed image ``x + q (r - x)``, both [B, C, H, W].
 
     ``data``: x and ``delta = q (r - x)``. ``mean``: ``x + qbar (mu - x)`` and ``delta - qbar (mu - x)``, Eq. (3b).
@@ -48,12 +48,13 @@ def point_and_step(batch: PairBatch, at: str, mu: Tensor, qbar: Tensor) -> tuple
     delta = batch.q * (batch.r - batch.x)
     if at == "data":
         return batch.x, delta
+    assert qbar is not None, "only the mask needs no first moment"
     shift = qbar * (mu - batch.x)
     return batch.x + shift, delta - shift
 
 
 def pair_terms(
-    model: nn.Module, data: ImageData, loss: Loss, tile: Tile, at: str, qbar: Tensor, batch_size: int
+    model: nn.Module, data: ImageData, loss: Loss, tile: Tile, at: str, qbar: Tensor | None, batch_size: int
 ) -> Terms:
     """base, r1, r2, r3 of every pair of a tile, [n, K] each; their means are the sampled terms (3)."""
     mu, rows = data.mean, []

@@ -13,9 +13,9 @@ from msda_theory.checks import check_model
 from msda_theory.data import ImageData
 from msda_theory.dense import exact_mixed_loss, pair_weights
 from msda_theory.estimate import Estimate
-from msda_theory.expansion import exact_moments
+from msda_theory.ladder import exact_moments
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
-from msda_theory.masks.base import Strategy
+from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.moments.moments import Moments, check_law
 from msda_theory.pairs import draw_tiles, pair_batches
 from msda_theory.streams import seed_from
@@ -61,6 +61,7 @@ def remainder_order(
     order: int = 8,
     draws: int = 64,
     rng: np.random.Generator | None = None,
+    batch_size: int = 512,
 ) -> RemainderOrder:
     """Order of the remainder of the expansion at the data, with ``delta`` replaced by ``t delta``; Eq. (3d).
 
@@ -82,6 +83,7 @@ def remainder_order(
         order: Gauss nodes for each interval of lam in the enumeration; ``"enumerated"`` only.
         draws: pairs for each image; ``"paired"`` only.
         rng: required by ``"paired"``.
+        batch_size: pairs evaluated at once; ``"paired"`` only.
 
     Raises:
         TypeError: images that are not float64 (float32 cannot show the order), or missing ``rng``.
@@ -100,6 +102,7 @@ def remainder_order(
     if method not in METHODS:
         raise ValueError(f"expected method among {list(METHODS)}, got {method!r}; choose one of them.")
     loss = as_loss(SoftmaxCrossEntropy() if loss is None else loss, data.num_classes)
+    check_strategy(strategy)
     check_model(model, data, loss)
     if method == "enumerated":
         atoms = strategy.atoms(data.shape, order=order).partner(law)
@@ -113,7 +116,7 @@ def remainder_order(
     else:
         if rng is None:
             raise TypeError("method='paired' needs rng; pass rng=numpy.random.default_rng(seed).")
-        points = _paired(model, data, strategy, loss, law, steps, draws, seed_from(rng))
+        points = _paired(model, data, strategy, loss, law, steps, draws, seed_from(rng), batch_size)
     sizes = np.abs([p.mean for p in points])
     fitted = sizes > _ROUNDING * (1 + abs(float(clean_losses(model, data, loss).mean())))
     if fitted.sum() < 2:
@@ -152,16 +155,16 @@ def _paired(
     steps: np.ndarray,
     draws: int,
     seed: int,
+    batch_size: int,
 ) -> list[Estimate]:
-    unused = torch.zeros(data.shape, dtype=data.x.dtype, device=data.x.device)
     parts: list[list[Estimate]] = []
     for tile in draw_tiles(data, strategy, law, draws, seed):
-        terms = pair_terms(model, data, loss, tile, "data", unused, 512)
+        terms = pair_terms(model, data, loss, tile, "data", None, batch_size)
         second = terms["r2"] + terms["r3"]
         row = []
         for t in steps:
             values = []
-            for batch in pair_batches(data, tile, 512):
+            for batch in pair_batches(data, tile, batch_size):
                 with torch.no_grad():
                     f = model(batch.x + float(t) * batch.q * (batch.r - batch.x))
                     values.append(loss.value(f, loss.targets(batch.y, data.num_classes, f.dtype)))

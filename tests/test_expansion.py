@@ -85,7 +85,7 @@ def test_dense_every_strategy_against_loops(name, law, at):
 def test_dense_at_the_mask_against_loops(name, law):
     strategy = STRATEGIES[name]
     model, data = problem("3x3-1ch")
-    atoms = strategy.atoms(data.shape)  # the rule that the package uses: order 8
+    atoms = strategy.atoms(data.shape)  # the rule that the package uses
     if law == "exact":
         q = naive.one_sided(atoms.mask, atoms.lam, atoms.weight)
     else:
@@ -172,7 +172,7 @@ def test_evil_twin_the_other_point_is_rejected():
 )
 def test_a_linear_model_with_squared_loss_is_expanded_exactly(name, at):
     """The loss is a quadratic polynomial of the image, so nothing is left after second order, around any point."""
-    strategy, order = STRATEGIES[name], 8 if at == "mask" else 12  # the rules behind atoms and closed moments of GMix
+    strategy, order = STRATEGIES[name], 16 if at == "mask" else 12  # the rules behind atoms and closed moments of GMix
     m, channels, shape = IMAGES["3x3-1ch"]
     x, y = naive.images(m, channels, shape, 3, seed=2)
     model = naive.linear(channels, shape, 3)

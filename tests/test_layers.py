@@ -19,7 +19,7 @@ LEVELS: list[set[str]] = [
     {"streams", "estimate", "data", "losses", "checks"},
     {"moments.", "masks."},
     {"taylor", "pairs"},
-    {"terms", "dense", "expansion", "mixed_loss", "distance", "first_layer", "robustness", "generalization", "graph."},
+    {"terms", "dense", "first_order", "ladder", "expansion", "mixed_loss", "distance"},
     {"verify", "compare"},
     {"__init__"},
 ]

@@ -162,7 +162,9 @@ def nan_loss(f, y):
 
 @pytest.mark.parametrize("function", [half_square, focal, twice, nan_loss])
 def test_as_loss_refuses_losses_of_another_form(function):
-    with pytest.raises(ValueError, match=r"expected a loss affine in the label, l\(f, y\) = h\(f\) - y\.f, got a"):
+    with pytest.raises(
+        ValueError, match=r"expected a loss affine in the label, of the form l\(f, y\) = h\(f\) - y\.f, got a"
+    ):
         as_loss(function, 3)
 
 

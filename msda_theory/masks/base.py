@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
@@ -31,6 +31,11 @@ class MaskBatch:
     lam: Array
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.mask, np.ndarray) and isinstance(self.lam, np.ndarray)):
+            raise TypeError(
+                f"expected masks and label weights as NumPy arrays, got {type(self.mask).__name__} and "
+                f"{type(self.lam).__name__}; convert them, e.g. mask.numpy()."
+            )
         if self.mask.ndim != 3 or self.lam.shape != self.mask.shape[:1]:
             raise ValueError(
                 f"expected masks [n, H, W] and label weights [n], got {self.mask.shape} and {self.lam.shape}."
@@ -79,7 +84,7 @@ class Strategy(ABC):
     that knows its law in closed form also defines `closed_moments` (and `atoms`, for ``method="dense"`` at the mask).
     """
 
-    alpha: float
+    alpha: float = 1.0
 
     @abstractmethod
     def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
@@ -89,7 +94,7 @@ class Strategy(ABC):
         """Moments without sampling, or None where no closed form is known."""
         return None
 
-    def atoms(self, shape: Shape, *, order: int = 8) -> Atoms:
+    def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """The law of (M, lam) as weighted atoms; ``order`` Gauss nodes for each interval of lam."""
         raise ValueError(
             f"{self.name} does not enumerate its law, which an exact computation needs; "
@@ -127,7 +132,7 @@ class Strategy(ABC):
         return np.where((u < batch.lam)[:, None, None], 1 - batch.mask, batch.mask)
 
     def moments(
-        self, shape: Shape, *, law: str = "exact", rng: np.random.Generator | None = None, draws: int = 20_000
+        self, shape: Shape, *, law: str = "exact", rng: np.random.Generator | None = None, draws: int | None = None
     ) -> Moments:
         """Moments (2) of q for images of size ``shape`` = (H, W), under ``law="exact"`` or ``"paper"``.
 
@@ -135,7 +140,7 @@ class Strategy(ABC):
             shape: (H, W).
             law: the law the expectation is taken under.
             rng: needed only by strategies without closed moments, which are then estimated from ``draws`` draws.
-            draws: see ``rng``; ignored where moments are closed.
+            draws: see ``rng``; by default 20,000, fewer (at least 1,000) where they would take over 256 MB.
 
         Raises:
             ValueError: unknown law, size that is not two positive integers, or no closed moments and no ``rng``.
@@ -149,13 +154,16 @@ class Strategy(ABC):
             raise ValueError(
                 f"{self.name} has no closed moments; pass rng=numpy.random.default_rng(seed) to estimate them."
             )
+        if draws is None:
+            draws = max(1_000, min(20_000, 2**25 // (shape[0] * shape[1])))
         return Moments.from_draws(self.partner_weights(draws, shape, law=law, rng=rng), law)
 
     @property
     def name(self) -> str:
         """Name for tables and figures: the class in lower case, with the options that are not default."""
-        options = [(f.name, getattr(self, f.name), f.default) for f in fields(self)]  # type: ignore[arg-type]
-        changed = [f"{key}={_plain(value)}" for key, value, default in options if value != default]
+        own = getattr(self, "__dataclass_fields__", {}).values()  # none where a user's class is no dataclass
+        options = [(f.name, getattr(self, f.name), f.default) for f in own]
+        changed = [f"{key}={_plain(value)}" for key, value, default in options if not _same(value, default)]
         name = type(self).__name__.lower()
         return f"{name}({', '.join(changed)})" if changed else name
 
@@ -175,14 +183,23 @@ class Strategy(ABC):
                 "pass numpy.random.default_rng(seed)."
             )
         if n < 1:
-            raise ValueError(f"expected at least 1 draw, got n={n}.")
+            raise ValueError(f"expected at least 1 draw, got n={n}; raise n.")
         return check_shape(shape)
+
+
+def check_strategy(strategy: object) -> None:
+    """Raise unless ``strategy`` is an instance of `Strategy`."""
+    if not isinstance(strategy, Strategy):
+        raise TypeError(
+            f"expected a strategy such as CutMix(alpha=1.0), got {strategy!r}; build it with its class, or by name "
+            "with strategy('cutmix')."
+        )
 
 
 def check_alpha(alpha: float) -> None:
     """Raise unless ``alpha`` is a positive finite number."""
-    if not (math.isfinite(alpha) and alpha > 0):
-        raise ValueError(f"expected alpha > 0, got {alpha}; Beta(alpha, alpha) needs a positive parameter.")
+    if not (isinstance(alpha, int | float) and math.isfinite(alpha) and alpha > 0):
+        raise ValueError(f"expected alpha > 0, got {alpha!r}; Beta(alpha, alpha) needs a positive parameter.")
 
 
 def check_option(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -191,7 +208,14 @@ def check_option(name: str, value: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"expected {name} among {list(known)}, got {value!r}; choose one of them.")
 
 
+def _same(value: object, default: object) -> bool:
+    """Equality that also answers for arrays, which compare elementwise."""
+    return value is default or (not isinstance(value, np.ndarray) and bool(value == default))
+
+
 def _plain(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"array{list(value.shape)}"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, tuple):

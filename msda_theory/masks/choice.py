@@ -30,6 +30,8 @@ class Choice(Strategy):
     probabilities: tuple[float, ...] = (0.5, 0.5)
 
     def __post_init__(self) -> None:
+        if isinstance(self.strategies, Strategy):
+            raise TypeError(f"expected several strategies, got {self.strategies.name}; pass a tuple of them.")
         object.__setattr__(self, "strategies", tuple(self.strategies))
         object.__setattr__(self, "probabilities", tuple(float(p) for p in self.probabilities))
         for s in self.strategies:
@@ -47,7 +49,14 @@ class Choice(Strategy):
             )
 
     def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
-        """Masks of a member drawn for each nominal weight; members of one alpha only."""
+        """Masks of a member drawn for each nominal weight.
+
+        Raises:
+            ValueError: if the members' alphas differ, so that one nominal weight cannot serve them all.
+        """
+        alphas = sorted({s.alpha for s in self.strategies})
+        if len(alphas) > 1:
+            raise ValueError(f"expected members of one alpha for given nominal weights, got {alphas}; use sample().")
         member = self._members(len(lam), rng)
         mask, label = np.empty((len(lam), *shape)), np.empty(len(lam))
         for k, s in enumerate(self.strategies):
@@ -94,7 +103,7 @@ class Choice(Strategy):
         second = Mixture(self.probabilities, tuple(m.second for m in known))
         return Moments(mean, second, law, Provenance(worst.method, worst.error, detail))
 
-    def atoms(self, shape: Shape, *, order: int = 8) -> Atoms:
+    def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """The members' atoms, weighted."""
         parts = [s.atoms(shape, order=order) for s in self.strategies]
         return Atoms(

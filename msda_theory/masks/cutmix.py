@@ -82,7 +82,7 @@ class CutMix(Strategy):
         second = KroneckerSum(left, right, border, constant)
         return Moments(mean, second, law, Provenance("finite sum", 1e-15, detail))
 
-    def atoms(self, shape: Shape, *, order: int = 8) -> Atoms:
+    def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """Every box of every half side; lam enters linearly, so its mean on the interval is exact."""
         edges = lam_edges(shape, 1.0)
         p, first = interval_moments(self.alpha, edges, 1)

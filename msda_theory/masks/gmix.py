@@ -84,7 +84,7 @@ class GMix(Strategy):
         low = 1 - mean_g[:, None, None] - g + mean_gg
         return np.einsum("i,ijk->jk", p, low + mean_gg), float(p.sum())
 
-    def atoms(self, shape: Shape, *, order: int = 8) -> Atoms:
+    def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """Every centre, times the nodes in s, on both sides of lam = 1/2."""
         h, w = shape
         s, p = _nodes(self.alpha, shape, order)

@@ -89,7 +89,7 @@ class HMix(Strategy):
     def _intervals(self, edges: Array, shape: Shape) -> tuple[list[tuple[int, int]], Array]:
         return interval_halves(edges, shape, self.ratio), interval_moments(self.alpha, edges, 0)[0]
 
-    def atoms(self, shape: Shape, *, order: int = 8) -> Atoms:
+    def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """Every box of every half side, times ``order`` Gauss nodes in lam on its interval."""
         edges = lam_edges(shape, self.ratio)
         nodes, node_weights = gauss(self.alpha, edges, order)
@@ -124,7 +124,7 @@ def _box_part(halves: tuple[int, int], shape: Shape, box: str) -> _BoxPart:
     rho2_box = np.einsum("st,sj,tk->jk", rho**2, rows.first, columns.first, optimize=True)
     # rho^2 as a function of the two clipped sizes has low rank: its singular vectors give the Kronecker terms.
     a, s, b = np.linalg.svd(rho**2)
-    keep = (s > 1e-17 * s[0]) & (halves[0] > 0 and halves[1] > 0)
+    keep = (s > 1e-16 * s[0]) & (halves[0] > 0 and halves[1] > 0)
     rank = int(keep.sum())
     left = np.einsum("r,sr,sjk->rjk", s[:rank], a[:, :rank], rows.second)
     right = np.einsum("rs,sjk->rjk", b[:rank], columns.second)

@@ -36,7 +36,7 @@ class Mixup(Strategy):
         provenance = Provenance("closed form", 1e-16, "moments of the Beta law")
         return Moments(np.full(shape, qbar), Constant(qbar / 2, shape), law, provenance)
 
-    def atoms(self, shape: Shape, *, order: int = 8) -> Atoms:
+    def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """Gauss-Jacobi nodes in lam."""
         lam, weight = (v[0] for v in gauss(self.alpha, np.array([0.0, 1.0]), order))
         return Atoms(np.broadcast_to(lam[:, None, None], (order, *shape)).copy(), lam, 2 * lam, weight)

@@ -35,7 +35,7 @@ def strategy(name: str, **options: Any) -> Strategy:
         ValueError: unknown name (the message lists the known ones) or an option's value out of range.
         TypeError: an option that the strategy does not have (the message lists those it has).
     """
-    cls = REGISTRY.get(name.lower())
+    cls = REGISTRY.get(name.lower()) if isinstance(name, str) else None
     if cls is None:
         raise ValueError(f"expected a strategy among {strategies()}, got {name!r}; choose one of them.")
     known = [f.name for f in fields(cls)]  # type: ignore[arg-type]

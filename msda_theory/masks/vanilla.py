@@ -30,7 +30,7 @@ class Vanilla(Strategy):
         provenance = Provenance("closed form", 0.0, "q = 0")
         return Moments(np.zeros(shape), Constant(0.0, shape), law, provenance)
 
-    def atoms(self, shape: Shape, *, order: int = 8) -> Atoms:
+    def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """One atom."""
         one = np.ones(1)
         return Atoms(np.ones((1, *shape)), one, one, one)

@@ -147,3 +147,15 @@ def test_a_claim_that_fails_ends_with_status_1(capsys):
     assert stop.value.code == 1
     assert record.failed(fails) == ["two: y"]
     assert "FAILS  two: y" in capsys.readouterr().out
+
+
+@dataclass(frozen=True)
+class Nested:
+    inner: Config = Config()  # noqa: RUF009
+    seed: int = 0
+
+
+def test_the_command_of_a_record_runs_its_configuration():
+    assert record.command_line("x", Nested()) == "python -m x"
+    changed = Nested(inner=Config(draws=7, names=("c", "d")), seed=3)
+    assert record.command_line("x", changed) == "python -m x --inner.draws 7 --inner.names c d --seed 3"
