@@ -13,6 +13,8 @@ from torch import Tensor, nn
 import msda_theory as mt
 from msda_theory.compare import compare
 from msda_theory.data import ImageData
+from msda_theory.estimate import Joint
+from msda_theory.ladder import Ladder
 from msda_theory.losses import as_loss
 
 SHAPE = (3, 4)
@@ -81,22 +83,23 @@ def test_sampled_moments_do_not_depend_on_the_other_strategies_and_agree_with_ex
     assert alone.r2 == beside.r2 == e.r2
 
 
-def test_the_share_explained_carries_the_error_of_sampled_moments(monkeypatch):
-    """With few draws of the moments, the spread of the share over independent runs is what its error says."""
+def test_the_share_explained_carries_the_error_of_sampled_moments():
     model, data = problem()
-    with torch.no_grad():
-        model[3].weight *= 8  # a net that is sure of its labels: mixing raises the loss far above the noise
-    data = mt.ImageData(data.x, model(data.x).argmax(dim=1), 3)
-    few = Plain.moments
-    monkeypatch.setattr(Plain, "moments", lambda self, shape, **options: few(self, shape, **options, draws=20))
-    runs = [compare({"net": model}, data, [Plain()], draws=300, rng=np.random.default_rng(k)) for k in range(100)]
-    rows = [c.rows[0] for c in runs]
-    spread = np.std([r.explained.mean for r in rows], ddof=1)
-    stated = np.sqrt(np.mean([r.explained.se**2 for r in rows]))
-    r1_part = np.sqrt(np.mean([(r.r1.se / (r.measured.mean - r.clean.mean)) ** 2 for r in rows]))
-    # The spread of 100 runs has a relative error of 1/sqrt(200) = 7 %; 5 of them. Most of it is the part that was lost.
-    assert abs(spread / stated - 1) < 0.35
-    assert r1_part > 0.8 * stated
+    clean = mt.Estimate(1.0, 0.0, 4)
+    values = {"measured": rng().normal(2.0, 0.1, (4, 8)), "r2": rng().normal(0.5, 0.1, (4, 8)), "r3": np.zeros((4, 8))}
+    joint = Joint.from_strata(values)
+
+    def share(r1_se: float) -> mt.Estimate:
+        r1 = mt.Estimate(0.2, r1_se, 20)
+        ladder = Ladder(clean, r1, joint["r2"], joint["r3"], clean, 1.0, joint, {"r2": 1.0, "r3": 1.0}, "r3")
+        assert ladder.total.se == pytest.approx(np.hypot(joint["r2"].se, r1_se))
+        return ladder.share(joint, with_r3=True)
+
+    rise = joint["measured"].mean - clean.mean
+    assert share(0.3).mean == share(0.0).mean
+    assert share(0.3).se == pytest.approx(np.hypot(share(0.0).se, 0.3 / rise))
+    row = compare({"net": model}, data, [Plain()], draws=4, rng=rng()).rows[0]
+    assert row.r1.se > 0
 
 
 def test_vanilla_in_float32_has_no_share():

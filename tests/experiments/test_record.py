@@ -151,7 +151,7 @@ def test_a_claim_that_fails_ends_with_status_1(capsys):
 
 @dataclass(frozen=True)
 class Nested:
-    inner: Config = Config()  # noqa: RUF009
+    inner: Config = Config()
     seed: int = 0
 
 
