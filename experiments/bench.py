@@ -46,11 +46,10 @@ print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 
 
 @dataclass(frozen=True)
 class Config:
-    """Rounds, images and draws of the throughput; whether to time the two commands in a fresh clone; where to write."""
+    """Rounds and images of the throughput; whether to time the two commands in a fresh clone; where to write."""
 
     rounds: int = 5
     images: int = 128
-    draws: int = 8
     commands: bool = True
     out: Path = RESULTS
 
@@ -59,8 +58,8 @@ def run(config: Config) -> dict[str, Any]:
     """Measure and write the record."""
     moments = [_moments(name, law) for name in tqdm(strategies(), desc="moments") for law in ("exact", "paper")]
     throughput = [
-        _throughput(label, model, data, name, config)
-        for label, model, data in _networks(config.images)
+        _throughput(label, model, data, name, draws, config.rounds)
+        for label, model, data, draws in _networks(config.images)
         for name in tqdm(("mixup", "cutmix", "hmix", "gmix"), desc=f"mixed_loss, {label}")
     ]
     commands = _commands() if config.commands else []
@@ -113,7 +112,8 @@ def _moments(name: str, law: str) -> dict[str, Any]:
     return {"strategy": name, "law": law, "seconds": seconds, "peak_bytes": peak}
 
 
-def _networks(images: int) -> list[tuple[str, nn.Module, ImageData]]:
+def _networks(images: int) -> list[tuple[str, nn.Module, ImageData, int]]:
+    """Networks with their images and the draws for each image; the small one gets the default number."""
     rng = np.random.default_rng(0)
     y = torch.from_numpy(rng.integers(10, size=images))
     natural = ImageData(torch.from_numpy(rng.normal(size=(images, 3, 32, 32)).astype(np.float32)), y, 10)
@@ -123,32 +123,30 @@ def _networks(images: int) -> list[tuple[str, nn.Module, ImageData]]:
         layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
     return [
-        ("conv-32x32", nn.Sequential(*layers, *head).eval(), natural),
-        ("digits", small_conv_net("softplus", seed=0).double().eval(), digit),
+        ("conv-32x32", nn.Sequential(*layers, *head).eval(), natural, 8),
+        ("digits", small_conv_net("softplus", seed=0).double().eval(), digit, 64),
     ]
 
 
-def _throughput(label: str, model: nn.Module, data: ImageData, name: str, config: Config) -> dict[str, Any]:
+def _throughput(label: str, model: nn.Module, data: ImageData, name: str, draws: int, rounds: int) -> dict[str, Any]:
     """Median over rounds of (time of plain forwards) / (time of mixed_loss), the same number of images."""
 
     def forwards() -> None:
         with torch.no_grad():
-            for _ in range(config.draws):
+            for _ in range(draws):
                 model(data.x)
 
     def mixed() -> None:
-        mixed_loss(
-            model, data, strategy(name), draws=config.draws, rng=np.random.default_rng(0), batch_size=len(data.x)
-        )
+        mixed_loss(model, data, strategy(name), draws=draws, rng=np.random.default_rng(0), batch_size=len(data.x))
 
     forwards()
     mixed()
-    pairs = [(_time(forwards), _time(mixed)) for _ in range(config.rounds)]
+    pairs = [(_time(forwards), _time(mixed)) for _ in range(rounds)]
     ratios = [plain_s / mixed_s for plain_s, mixed_s in pairs]
     return {
         "network": label,
         "strategy": name,
-        "images": config.images * config.draws,
+        "images": len(data) * draws,
         "ratio": statistics.median(ratios),
         "ratios": ratios,
     }

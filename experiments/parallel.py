@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
 
 T = TypeVar("T")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: sums over a batch are split by thread, and so are their rounding errors."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def spread(
@@ -36,12 +48,8 @@ def spread(
 
 def _run(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]], jobs: int, title: str) -> list[T]:
     if jobs == 1:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             return [function(*a) for a in tqdm(arguments, desc=title, unit="run")]
-        finally:
-            torch.set_num_threads(before)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         futures: list[Future[T]] = [pool.submit(function, *a) for a in arguments]

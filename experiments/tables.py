@@ -185,13 +185,13 @@ def bench_sentence(records: Records) -> str:
     largest = max(m["peak_bytes"] for m in result["moments_32x32"])
     ratios = {n: [t["ratio"] for t in result["throughput"] if t["network"] == n] for n in ("conv-32x32", "digits")}
     commands = "; ".join(f"`{c['command']}` {c['seconds']:.0f} s" for c in result["commands"])
+    timed = f"Fresh clone and environment, packages cached: {commands}. " if commands else ""
     return (
         f"Dense exact moments at 32x32: {slowest:.2f} s and {largest / 1e6:.0f} MB (whole process) at most, over all "
         f"strategies and laws. `mixed_loss` runs at {min(ratios['conv-32x32']):.2f} to {max(ratios['conv-32x32']):.2f} "
         f"of the throughput of plain forward passes on a small 3x32x32 convolutional network (float32), "
         f"{min(ratios['digits']):.2f} to {max(ratios['digits']):.2f} on the digits network (float64), median of "
-        f"{record['config']['rounds']} rounds. Fresh clone and environment, packages cached: {commands}. "
-        f"{record['machine']}; `{record['command']}`."
+        f"{record['config']['rounds']} rounds. {timed}{record['machine']}; `{record['command']}`."
     )
 
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from experiments.data import digits
 from experiments.models import small_conv_net
-from experiments.parallel import spread
+from experiments.parallel import one_thread, spread
 from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish, write_whole
 from msda_theory.losses import SoftmaxCrossEntropy
 from msda_theory.masks.registry import strategy as make_strategy
@@ -76,14 +76,15 @@ def trained(config: RunConfig, folder: Path = RESULTS) -> dict[str, Any] | None:
 
 
 def train_one(config: RunConfig, folder: Path = RESULTS) -> dict[str, Any]:
-    """Train one network (or find it trained) and return its record."""
+    """Train one network (or find it trained) and return its record; one thread, so that equal seeds give equal bits."""
     path = folder / "train" / f"{config.name}.json"
     weights = path.with_suffix(".safetensors")
     command = (
         f"python -m experiments.train --strategies {config.strategy} --activations {config.activation} "
         f"--seeds {config.seed} --epochs {config.epochs}"
     )
-    return cached(path, config, code_digest(*SOURCES), command, lambda: _train(config, weights), needs=[weights])
+    with one_thread():
+        return cached(path, config, code_digest(*SOURCES), command, lambda: _train(config, weights), needs=[weights])
 
 
 def load_model(record: dict[str, Any], folder: Path = RESULTS) -> nn.Module:
