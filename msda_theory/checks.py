@@ -63,7 +63,13 @@ def _check_outputs(model: nn.Module, images: Tensor, outputs: int) -> None:
         )
     if not bool(torch.isfinite(f).all()):
         raise ValueError("expected finite model outputs, got NaN or infinity; check the weights and the input scale.")
+    check_apart(model, x)
+
+
+def check_apart(model: nn.Module, x: Tensor) -> None:
+    """Raise a ValueError unless outputs at ``x`` [B, ...] stay the same when the batch is split."""
     with torch.no_grad():
+        f = model(x)
         parts = torch.cat([model(part) for part in (x[:1], x[1:]) if len(part)])
     tolerance = 1e-9 if x.dtype == torch.float64 else 1e-3
     difference = float((f - parts).abs().max())

@@ -1,17 +1,20 @@
-"""Second-order Taylor coefficients of a module along directions, by forward-over-reverse differentiation."""
+"""Second-order Taylor coefficients of a module along many directions at about the cost of one forward pass each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from msda_theory.checks import check_eval
+from msda_theory.checks import check_apart, check_eval
+from msda_theory.jets.jet import NoRule
+from msda_theory.jets.program import Program
+from msda_theory.jets.trace import plain_kernels, state
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +24,7 @@ class TaylorCoefficients:
     Attributes:
         value: f(x) [B, c].
         first: ``J delta_k`` [K, B, c].
-        second: ``sum_k delta_k^T D2f delta_k`` [B, c]; without the factor 1/2.
+        second: ``sum_k w_k delta_k^T D2f delta_k`` [B, c]; without the factor 1/2.
     """
 
     value: Tensor
@@ -29,51 +32,158 @@ class TaylorCoefficients:
     second: Tensor
 
 
-def taylor(model: nn.Module, x: Tensor, directions: Tensor) -> TaylorCoefficients:
+class Taylor:
+    """A module traced once, for many calls; `taylor` accepts it in place of the module.
+
+    The trace holds for samples of one shape and dtype and for the module's code as it was; parameters and buffers are
+    read at each call, so training steps between calls are seen.
+
+    Attributes:
+        fallback: what has no rule, so that each direction takes its own forward-over-reverse pass; None if all have.
+        kinked: whether the module has piecewise-linear units, so that a part of its second-order response is no
+            derivative (docs/theory.md, Eq. (3e)); None if unknown.
+        batch: number of samples of one pass.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor) -> None:
+        """Trace ``model`` at the samples ``x`` [B, ...]; calls go in passes of B samples.
+
+        Warns:
+            UserWarning: naming the operators without a rule.
+
+        Raises:
+            TypeError: ``x`` is not float32 or float64.
+            ValueError: normalisation by the batch or Dropout in train mode; automatic mixed precision; outputs that
+                depend on the other samples of the batch; in-place changes of the input.
+        """
+        _check_input(x)
+        check_eval(model)
+        check_apart(model, x[:3])
+        self._model, self.batch = model, len(x)
+        self._sample = (x.shape[1:], x.dtype, x.device)
+        self._program: Program | None = None
+        self.fallback: str | None = None
+        try:
+            self._program = Program(model, x)
+            self._verify(self._program, x)
+        except NoRule as reason:
+            self._program, self.fallback = None, str(reason)
+            warnings.warn(
+                f"no second-order rule for {reason}; each direction takes a forward-over-reverse pass of its own, "
+                "several times slower. See docs/engine.md to add a rule.",
+                stacklevel=2,
+            )
+        self.kinked = self._program.kinked if self._program else None
+        self.bytes_per_sample = self._program.bytes_per_sample if self._program else None
+
+    def __call__(self, x: Tensor, directions: Tensor, weights: Sequence[float] | None = None) -> TaylorCoefficients:
+        """As `taylor`."""
+        _check_input(x)
+        check_eval(self._model)
+        weights = _check_directions(x, directions, weights)
+        if (x.shape[1:], x.dtype, x.device) != self._sample:
+            shape, dtype, device = self._sample
+            raise ValueError(
+                f"expected samples {list(shape)} of {dtype} on {device}, as at the trace, got {list(x.shape[1:])} of "
+                f"{x.dtype} on {x.device}; trace again with Taylor(model, x)."
+            )
+        if self._program is None:
+            return TaylorCoefficients(*_by_direction(self._model, x, directions, weights))
+        parts = [
+            self._pass(self._program, x[low : low + self.batch], directions[:, low : low + self.batch], weights)
+            for low in range(0, len(x), self.batch)
+        ]
+        value, first, second = zip(*parts, strict=True)
+        return TaylorCoefficients(torch.cat(value), torch.cat(first, dim=1), torch.cat(second))
+
+    def _pass(
+        self, program: Program, x: Tensor, directions: Tensor, weights: Sequence[float]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One run of the program; a last batch that is too small is filled up with its first sample."""
+        n = len(x)
+        if n < self.batch:
+            fill = [0] * (self.batch - n)
+            x, directions = torch.cat([x, x[fill]]), torch.cat([directions, directions[:, fill]], dim=1)
+        value, first, second = program(x, directions, weights)
+        return value[:n], first[:, :n], second[:n]
+
+    def _verify(self, program: Program, x: Tensor) -> None:
+        """Raise NoRule unless the program runs and gives the outputs of the module."""
+        with torch.no_grad():
+            value, first, _ = program(x, x[None], (1.0,))
+            expected = self._model(x)
+        tolerance = 1e-9 if x.dtype == torch.float64 else 1e-3
+        if value.shape != expected.shape or first.shape[1:] != value.shape:
+            raise NoRule("outputs that change shape when traced")
+        if float((value - expected).abs().max()) > tolerance * (1 + float(expected.abs().max())):
+            raise NoRule("outputs that differ when traced (random, or state kept outside parameters)")
+
+
+def taylor(
+    model: nn.Module | Taylor, x: Tensor, directions: Tensor, weights: Sequence[float] | None = None
+) -> TaylorCoefficients:
     """Value, directional derivatives and summed second directional derivatives of ``model`` at ``x``.
 
+    Taylor coefficients are propagated through the operators of the module, second order collapsed over directions:
+    K + 2 arrays for K directions (docs/engine.md). Results are differentiable in the module's parameters where
+    gradients are enabled.
+
     Args:
-        model: module in eval mode, a function of each sample alone, outputs [B, c].
-        x: inputs [B, ...].
+        model: module in eval mode, a function of each sample alone, outputs [B, c]; or a `Taylor`, which saves the
+            trace where many calls are made.
+        x: inputs [B, ...], float32 or float64.
         directions: [K, B, ...].
+        weights: w_k of the directions in the second-order sum; 1 by default.
+
+    Warns:
+        UserWarning: naming the operators without a rule; then each direction costs several forward passes.
 
     Raises:
-        ValueError: if ``directions`` is not [K, B, ...] for the shape of ``x``, or K = 0; normalisation by the batch or
-            Dropout in train mode.
+        ValueError: if ``directions`` is not [K, B, ...] for the shape of ``x``, or K = 0; weights that are not K
+            numbers; a module outside the theory (train mode, samples that influence each other, mixed precision).
+        TypeError: if ``x`` is not float32 or float64.
     """
-    if directions.shape[1:] != x.shape or not len(directions):
-        raise ValueError(
-            f"expected directions [K, {', '.join(map(str, x.shape))}] with K >= 1, got {tuple(directions.shape)}; "
-            "stack one direction for each sample."
-        )
-    check_eval(model)
-    parts = [directional(model, x, d) for d in directions]
-    second = torch.stack([p[2] for p in parts]).sum(dim=0)
-    return TaylorCoefficients(parts[0][0], torch.stack([p[1] for p in parts]), second)
+    if isinstance(model, Taylor):
+        return model(x, directions, weights)
+    weights = _check_directions(x, directions, weights)
+    return Taylor(model, x)(x, directions, weights)
 
 
-def directional(model: nn.Module, x: Tensor, d: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``f``, ``J d`` and ``d^T D2f d`` [B, c] at x [B, ...] along one direction d [B, ...] for each sample.
+def curvature(engine: Taylor, x: Tensor, d: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``f`` [B, c], ``J d`` [K, B, c] and ``sum_k sum_c weights_c d_k^T D2f_c d_k`` [B].
 
-    One product with the Hessian for each output; where only one combination of outputs is wanted, use `curvature`.
-    """
-    outputs = int(_frozen(model)(x).shape[1])
-    basis = torch.eye(outputs, dtype=x.dtype, device=x.device)[:, None, :].expand(outputs, len(x), outputs)
-    value, first, curved = _forward_over_reverse(model, x, d, basis)
-    return value, first, (curved * d).flatten(2).sum(dim=2).T
-
-
-def curvature(model: nn.Module, x: Tensor, d: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``f`` [B, c], ``J d`` [B, c] and ``sum_c weights_c d^T D2f_c d`` [B] along one direction for each sample.
+    As `taylor` with one combination of outputs, which saves work where there is no rule.
 
     Args:
-        model: module in eval mode, outputs [B, c].
+        engine: the traced module.
         x: inputs [B, ...].
-        d: directions [B, ...].
+        d: directions [K, B, ...].
         weights: of the outputs [B, c], constants.
     """
-    value, first, curved = _forward_over_reverse(model, x, d, weights[None])
-    return value, first, (curved[0] * d).flatten(1).sum(dim=1)
+    if engine.fallback is None:
+        t = engine(x, d)
+        return t.value, t.first, (weights * t.second).sum(dim=-1)
+    firsts, total = [], torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    for direction in d:
+        value, first, curved = _forward_over_reverse(engine._model, x, direction, weights[None])
+        firsts.append(first)
+        total = total + (curved[0] * direction).flatten(1).sum(dim=1)
+    return value, torch.stack(firsts), total
+
+
+def _by_direction(
+    model: nn.Module, x: Tensor, directions: Tensor, weights: Sequence[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Value, first and weighted second, one direction after the other: one Hessian product for each output."""
+    with torch.no_grad():
+        outputs = model(x).shape[1]
+    basis = torch.eye(outputs, dtype=x.dtype, device=x.device)[:, None, :].expand(outputs, len(x), outputs)
+    firsts, seconds = [], []
+    for w, d in zip(weights, directions, strict=True):
+        value, first, curved = _forward_over_reverse(model, x, d, basis)
+        firsts.append(first)
+        seconds.append(w * (curved * d).flatten(2).sum(dim=2).T)
+    return value, torch.stack(firsts), torch.stack(seconds).sum(dim=0)
 
 
 def _forward_over_reverse(model: nn.Module, x: Tensor, d: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,7 +192,11 @@ def _forward_over_reverse(model: nn.Module, x: Tensor, d: Tensor, weights: Tenso
     Forward over reverse, not nested forward mode: the latter is wrong for the fused normalisations of torch 2.13
     (LayerNorm, InstanceNorm), undefined for several activations, and takes about twice the time.
     """
-    function = _frozen(model)
+    keep = torch.is_grad_enabled()
+    tensors = {name: t if keep else t.detach() for name, t in state(model).items()}
+
+    def function(z: Tensor) -> Tensor:
+        return functional_call(model, tensors, (z,))
 
     def field(z: Tensor) -> tuple[Tensor, Tensor]:
         value, pull = vjp(function, z)[:2]
@@ -90,7 +204,7 @@ def _forward_over_reverse(model: nn.Module, x: Tensor, d: Tensor, weights: Tenso
 
     with differentiable():
         (value, _), (first, curved) = jvp(field, (x,), (d,))[:2]
-    return value.detach(), first.detach(), curved.detach()
+    return (value, first, curved) if keep else (value.detach(), first.detach(), curved.detach())
 
 
 @contextmanager
@@ -98,15 +212,27 @@ def differentiable() -> Iterator[None]:
     """Where forward mode works: its decompositions are chosen only while gradients are enabled, and fused attention
     has none.
     """
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.enable_grad(), plain_kernels():
         yield
 
 
-def _frozen(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The model with its parameters as constants, so that no graph is kept for them."""
-    state = {name: t.detach() for name, t in (*model.named_parameters(), *model.named_buffers())}
+def _check_input(x: Tensor) -> None:
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"expected inputs in float32 or float64, got {x.dtype}; convert with x.double().")
+    if torch.is_autocast_enabled(x.device.type):
+        raise ValueError(
+            "second derivatives need one precision throughout, got automatic mixed precision; leave torch.autocast."
+        )
 
-    def function(z: Tensor) -> Tensor:
-        return functional_call(model, state, (z,))
 
-    return function
+def _check_directions(x: Tensor, directions: Tensor, weights: Sequence[float] | None) -> Sequence[float]:
+    if directions.shape[1:] != x.shape or not len(directions):
+        raise ValueError(
+            f"expected directions [K, {', '.join(map(str, x.shape))}] with K >= 1, got {tuple(directions.shape)}; "
+            "stack one direction for each sample."
+        )
+    if weights is None:
+        return (1.0,) * len(directions)
+    if len(weights) != len(directions):
+        raise ValueError(f"expected {len(directions)} weights, got {len(weights)}; give one for each direction.")
+    return tuple(map(float, weights))

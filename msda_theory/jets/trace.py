@@ -1,0 +1,80 @@
+"""From a module to the list of operators between its input and its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._decomp import core_aten_decompositions
+from torch.func import functional_call, functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from msda_theory.jets import elementwise, linear, products
+from msda_theory.jets.jet import NoRule, Rule
+
+RULES: dict[Rule, Rule] = {**linear.RULES, **elementwise.RULES, **products.RULES}
+KINKED = elementwise.PIECEWISE_LINEAR | products.SELECTIONS
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, as they are now."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def operators(model: nn.Module, x: Tensor) -> fx.Graph:
+    """Operators of ``model`` at inputs of the shape of ``x``: placeholders are its state, in order, and then the input.
+
+    Operators without a rule are decomposed as far as torch can.
+
+    Raises:
+        NoRule: if the module cannot be traced, as with control flow that depends on data.
+    """
+    names = list(state(model))
+
+    def function(tensors: list[Tensor], z: Tensor) -> Any:
+        return functional_call(model, dict(zip(names, tensors, strict=True)), (z,))
+
+    tensors = [t.detach() for t in state(model).values()]
+    graph = _traced(function, tensors, x)
+    if any(node.op == "call_function" and _mutates(node.target) for node in graph.nodes):
+        graph = _traced(functionalize(function, remove="mutations"), tensors, x)
+    graph.eliminate_dead_code()
+    return graph
+
+
+def _traced(function: Callable[..., Any], tensors: list[Tensor], x: Tensor) -> fx.Graph:
+    try:
+        with plain_kernels(), torch.no_grad():
+            return make_fx(function, decomposition_table=_decompositions())(tensors, x).graph
+    except RuntimeError as error:
+        if "data-dependent" not in str(error):
+            raise
+        raise NoRule("control flow that depends on the data") from error
+
+
+@cache
+def _decompositions() -> dict[Any, Callable[..., Any]]:
+    return {op: how for op, how in core_aten_decompositions().items() if op not in RULES}
+
+
+def _mutates(target: Any) -> bool:
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Attention and transformer layers written out in matrix products: their fused kernels have no rules and no
+    forward mode.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
