@@ -19,7 +19,7 @@ def _relu(x: Tensor) -> Derivatives:
 
 
 def _leaky_relu(x: Tensor, slope: int | float = 0.01) -> Derivatives:
-    return torch.where(x > 0, 1.0, slope).to(x.dtype), None
+    return torch.where(x > 0, torch.ones_like(x), slope), None
 
 
 def _clamp(x: Tensor, low: int | float | None = None, high: int | float | None = None) -> Derivatives:
@@ -110,6 +110,16 @@ def _log(x: Tensor) -> Derivatives:
     return 1 / x, -1 / (x * x)
 
 
+def _log2(x: Tensor) -> Derivatives:
+    d1 = 1 / (math.log(2.0) * x)
+    return d1, -d1 / x
+
+
+def _log10(x: Tensor) -> Derivatives:
+    d1 = 1 / (math.log(10.0) * x)
+    return d1, -d1 / x
+
+
 def _log1p(x: Tensor) -> Derivatives:
     return _log(1 + x)
 
@@ -196,6 +206,8 @@ _DERIVATIVES: dict[Rule, Callable[..., Derivatives]] = {
     aten.exp.default: _exp,
     aten.expm1.default: _exp,
     aten.log.default: _log,
+    aten.log2.default: _log2,
+    aten.log10.default: _log10,
     aten.log1p.default: _log1p,
     aten.sin.default: _sin,
     aten.cos.default: _cos,

@@ -62,6 +62,11 @@ def _to_copy(x: Jet, **kwargs: Any) -> Jet:
     return x.linear(aten._to_copy.default(x.value, **kwargs), aten._to_copy.default(x.rest, **kwargs))
 
 
+def _copy(into: Any, source: Any, *_: Any) -> Jet:
+    shape = into.value.shape if isinstance(into, Jet) else into.shape
+    return _expand(source if isinstance(source, Jet) else Jet.constant(source, into), shape)
+
+
 def _masked_fill(x: Jet, mask: Tensor, value: Any) -> Jet:
     if isinstance(mask, Jet) or isinstance(value, Jet):
         raise NoRule("masked_fill by a mask or value that depends on the input")
@@ -192,7 +197,7 @@ RULES: dict[Rule, Rule] = {
     aten.masked_fill.Scalar: _masked_fill,
     aten.masked_fill.Tensor: _masked_fill,
     aten.where.self: _where,
-    aten.copy.default: lambda into, source, *_: _expand(source, into.value.shape if isinstance(into, Jet) else into.shape),
+    aten.copy.default: _copy,
     aten.select_scatter.default: _replace(aten.select_scatter.default),
     aten.slice_scatter.default: _replace(aten.slice_scatter.default),
 }

@@ -39,12 +39,12 @@ class Program:
             NoRule: naming the operators without a rule, or what cannot be traced.
         """
         self._model = model
-        graph = operators(model, x)
+        module = operators(model, x)
         self.shape = x.shape
-        nodes = list(graph.nodes)
+        nodes = list(module.graph.nodes)
         self._inputs = [n for n in nodes if n.op == "placeholder"]
         self._output = _only(nodes[-1].args[0])
-        self._constants = {n: getattr(graph.owning_module, n.target) for n in nodes if n.op == "get_attr"}
+        self._constants = {n: getattr(module, n.target) for n in nodes if n.op == "get_attr"}
         depends = _dependants(self._inputs[-1], nodes)
         missing = sorted({str(n.target) for n in depends if n.op == "call_function" and not _known(n)})
         if missing:

@@ -26,7 +26,7 @@ def state(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def operators(model: nn.Module, x: Tensor) -> fx.Graph:
+def operators(model: nn.Module, x: Tensor) -> fx.GraphModule:
     """Operators of ``model`` at inputs of the shape of ``x``: placeholders are its state, in order, and then the input.
 
     Operators without a rule are decomposed as far as torch can.
@@ -40,17 +40,18 @@ def operators(model: nn.Module, x: Tensor) -> fx.Graph:
         return functional_call(model, dict(zip(names, tensors, strict=True)), (z,))
 
     tensors = [t.detach() for t in state(model).values()]
-    graph = _traced(function, tensors, x)
-    if any(node.op == "call_function" and _mutates(node.target) for node in graph.nodes):
-        graph = _traced(functionalize(function, remove="mutations"), tensors, x)
-    graph.eliminate_dead_code()
-    return graph
+    module = _traced(function, tensors, x)
+    if any(node.op == "call_function" and _mutates(node.target) for node in module.graph.nodes):
+        # Of the traced module, since decompositions may write in place too.
+        module = _traced(functionalize(module, remove="mutations"), tensors, x)
+    module.graph.eliminate_dead_code()
+    return module
 
 
-def _traced(function: Callable[..., Any], tensors: list[Tensor], x: Tensor) -> fx.Graph:
+def _traced(function: Callable[..., Any], tensors: list[Tensor], x: Tensor) -> fx.GraphModule:
     try:
         with plain_kernels(), torch.no_grad():
-            return make_fx(function, decomposition_table=_decompositions())(tensors, x).graph
+            return make_fx(function, decomposition_table=_decompositions())(tensors, x)
     except RuntimeError as error:
         if "data-dependent" not in str(error):
             raise

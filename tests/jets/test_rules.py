@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cache
 
 import pytest
@@ -99,7 +98,7 @@ ELEMENTWISE = {
     "expm1": torch.expm1,
     "log": lambda z: positive(z).log(),
     "log1p": lambda z: positive(z).log1p(),
-    "log2": lambda z: positive(z).log2(),
+    "log2-log10": lambda z: positive(z).log2() + positive(z).log10(),
     "sqrt": lambda z: positive(z).sqrt(),
     "rsqrt": lambda z: positive(z).rsqrt(),
     "reciprocal": lambda z: positive(z).reciprocal(),
@@ -127,7 +126,7 @@ LINEAR = {
     "batchnorm": batch_norm,
     "batchnorm-plain": lambda z: F.batch_norm(z, bank(4), bank(4, seed=4).square() + 0.5),
     "add-sub": lambda z: (2.0 - z) + torch.sub(z, z.flip(1), alpha=0.5) + torch.add(z, 3.0) - 1.0 - (-z),
-    "add-broadcast": lambda z: z[:, :1] + z[:, 0, 0] + bank(5, 1, 1, 1, 1) + torch.add(bank(1), z, alpha=2.0),
+    "add-broadcast": lambda z: z[:, :1] + z[0, 0, 0] + bank(2, 1, 1, 1) + torch.add(bank(1), z, alpha=2.0),
     "const-minus": lambda z: bank(6) - z,
     "expand": lambda z: z[:, :1].expand(-1, 3, -1, -1) * z[:, 1:],
     "reshape": lambda z: z.transpose(1, 2).reshape(B, 4, -1).permute(0, 2, 1).contiguous().view(B, -1),
@@ -164,11 +163,11 @@ PRODUCTS = {
     "mul": lambda z: z * z.flip(1),
     "mul-broadcast": lambda z: z.mean(dim=(2, 3), keepdim=True).sigmoid() * z,
     "mul-ranks": lambda z: z * z[:, 0].mean(0),
-    "mul-constant": lambda z: bank(3, 1, 1, 1, 1) * z * 2.0,
+    "mul-constant": lambda z: bank(2, 3, 1, 1, 1) * z[:, None] * 2.0,
     "div": lambda z: z / positive(z.flip(1)),
     "div-constants": lambda z: 1.0 / positive(z) + z / 3.0 + z / (bank(6).abs() + 1) + bank(6) / positive(z),
-    "mm": lambda z: (z[:, :, :, :4].flatten(2).flatten(0, 1) @ z.flatten(0, 2).t()[:, :16].t()[:, :4].repeat(4, 1)).reshape(B, -1),
-    "mm-constants": lambda z: z.flatten(1) @ bank(96, 3) + (bank(3, 4) @ z.flatten(2).transpose(0, 1).flatten(1)[:, :B]).t()[:, :3],
+    "mm": lambda z: z.flatten(1) @ z.flatten(1).t(),
+    "mm-constants": lambda z: z.flatten(1) @ bank(96, 3) + (bank(3, 96) @ z.flatten(1).t()).t(),
     "bmm": lambda z: torch.bmm(z[:, 0], z[:, 1].transpose(1, 2)),
     "bmm-constants": lambda z: torch.bmm(z[:, 0], bank(B, 6, 3)) + torch.bmm(bank(B, 4, 4), z[:, 1])[..., :3],
     "matmul-4d": lambda z: z @ z.transpose(-1, -2),
@@ -193,6 +192,12 @@ PRODUCTS = {
     "outer-function": lambda z: torch.tanh(F.gelu(z) * torch.sigmoid(z.roll(1, 1))),
 }
 CASES = {**ELEMENTWISE, **LINEAR, **PRODUCTS}
+
+# The same functions written out, where torch has no second derivative or computes it in single precision.
+REFERENCES = {
+    "hardsigmoid": lambda z: (z / 6 + 0.5).clamp(0, 1),
+    "celu": lambda z: torch.where(z > 0, z, 0.6 * (z.clamp(max=0) / 0.6).expm1()),
+}
 
 # Operators that reach the engine on a GPU only, or under another version of torch.
 ELSEWHERE = {
@@ -229,13 +234,13 @@ def nested(model, x, d):
 def test_rule_against_automatic_differentiation(name):
     model = Bent(CASES[name]).eval()
     x, d = points()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        program = Program(model, x)
+    expected = model(x).detach()  # first, so that random constants are made outside of the trace
+    program = Program(model, x)
     with torch.no_grad():
         value, firsts, seconds = program(x, d, WEIGHTS)
-    torch.testing.assert_close(value, model(x).detach(), rtol=1e-12, atol=1e-12)
-    pairs = [nested(model, x, direction) for direction in d]
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+    reference = Bent(REFERENCES[name]) if name in REFERENCES else model
+    pairs = [nested(reference, x, direction) for direction in d]
     first = torch.stack([p[0] for p in pairs])
     second = sum(w * p[1] for w, p in zip(WEIGHTS, pairs, strict=True))
     scale = 1 + max(float(first.abs().max()), float(second.abs().max()))
@@ -249,5 +254,6 @@ def test_every_rule_is_reached_by_a_case():
     x, _ = points()
     reached = set()
     for function in CASES.values():
-        reached |= {n.target for n in operators(Bent(function).eval(), x).nodes if n.op == "call_function"}
-    assert sorted(map(str, set(RULES) - reached - ELSEWHERE)) == []
+        reached |= {n.target for n in operators(Bent(function).eval(), x).graph.nodes if n.op == "call_function"}
+    missing = " ".join(sorted(map(str, set(RULES) - reached - ELSEWHERE)))
+    assert missing == ""
