@@ -216,7 +216,6 @@ _DERIVATIVES: dict[Rule, Callable[..., Derivatives]] = {
     aten.sqrt.default: _of_power(0.5),
     aten.rsqrt.default: _of_power(-0.5),
     aten.reciprocal.default: _of_power(-1.0),
-    aten.square.default: _of_power(2.0),
     aten.pow.Tensor_Scalar: _power,
 }
 

@@ -2,7 +2,7 @@
 
 Along direction k, ``z(t) = z0 + t z1_k + t^2/2 z2_k + ...``. Since no rule multiplies second-order coefficients with
 one another, ``sum_k w_k z2_k`` can be propagated in place of the K coefficients themselves: K + 2 arrays instead of
-2 K + 1 (docs/theory.md, section 3.6; Dangel et al., "Collapsing Taylor Mode Automatic Differentiation", 2025).
+2 K + 1 (docs/engine.md; Dangel et al., "Collapsing Taylor Mode Automatic Differentiation", 2025).
 """
 
 from __future__ import annotations

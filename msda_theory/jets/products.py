@@ -124,23 +124,23 @@ def _group_norm(x: Jet, weight: Tensor | None, bias: Tensor | None, n: int, c: i
     return _affine(shaped, scale, value), *others
 
 
-def batch_norm(op: Rule, flag: int | None, eps: int) -> Rule:
-    """Rule of a batch-norm operator ``op(input, weight, bias, mean, variance, ...)``.
+def _batch_norm(op: Rule) -> Rule:
+    """Rule of a batch-norm operator ``op(input, weight, bias, mean, variance, training, momentum, eps)``.
 
-    ``flag`` and ``eps`` are the positions of the train flag and of eps. Normalisation by the input's own statistics is
+    Normalisation by the input's own statistics is
     how instance normalisation reaches the operators, as a batch of one.
     """
 
     def rule(x: Jet, *args: Any) -> Any:
-        weight, _, mean, variance = args[:4]
+        weight, _, _, variance, training, _, eps = args
         value, *others = op(x.value, *args)
         shape = (-1, *(1,) * (x.value.ndim - 2))
-        if flag is None or not args[flag - 1]:
-            scale = (variance + args[eps - 1]).rsqrt() * (1.0 if weight is None else weight)
+        if not training:
+            scale = (variance + eps).rsqrt() * (1.0 if weight is None else weight)
             return x.linear(value, x.rest * scale.reshape(shape)), *others
         if len(x.value) > 1:
             raise NoRule("batch normalisation by the statistics of the batch")
-        normal = _normalized(x, (0, *range(2, x.value.ndim)), args[eps - 1])
+        normal = _normalized(x, (0, *range(2, x.value.ndim)), eps)
         return _affine(normal, None if weight is None else weight.reshape(shape), value), *others
 
     return rule
@@ -240,10 +240,8 @@ RULES: dict[Rule, Rule] = {
     aten.mul.Tensor: _mul,
     aten.mul.Scalar: _mul,
     aten.div.Tensor: _div,
-    aten.div.Scalar: _div,
     aten.mm.default: _matmul,
     aten.bmm.default: _matmul,
-    aten.matmul.default: _matmul,
     aten.addmm.default: _addmm,
     aten._softmax.default: _softmax,
     aten._safe_softmax.default: _softmax,
@@ -251,11 +249,8 @@ RULES: dict[Rule, Rule] = {
     aten.logsumexp.default: _logsumexp,
     aten.native_layer_norm.default: _layer_norm,
     aten.native_group_norm.default: _group_norm,
-    aten.native_batch_norm.default: batch_norm(aten.native_batch_norm.default, 5, 7),
-    aten.cudnn_batch_norm.default: batch_norm(aten.cudnn_batch_norm.default, 5, 7),
-    aten._native_batch_norm_legit_no_training.default: batch_norm(
-        aten._native_batch_norm_legit_no_training.default, None, 6
-    ),
+    aten.native_batch_norm.default: _batch_norm(aten.native_batch_norm.default),
+    aten.cudnn_batch_norm.default: _batch_norm(aten.cudnn_batch_norm.default),
     aten.var.correction: _variance,
     aten.linalg_vector_norm.default: _vector_norm,
     aten.max_pool2d_with_indices.default: _max_pool,

@@ -145,7 +145,7 @@ LINEAR = {
     "pad-replicate": lambda z: F.pad(z, (1, 1, 1, 1), mode="replicate"),
     "pad-circular": lambda z: F.pad(z, (1, 1, 1, 1), mode="circular"),
     "avg-pool": lambda z: F.avg_pool2d(z, 2) + F.adaptive_avg_pool2d(z, (2, 3)),
-    "avg-pool-1d": lambda z: F.avg_pool1d(z.flatten(2), 3)[..., :4] + F.adaptive_avg_pool1d(z.flatten(2), 4),
+    "avg-pool-1d": lambda z: F.avg_pool1d(z.flatten(2), 6) + F.adaptive_avg_pool1d(z.flatten(2), 4),
     "avg-pool-3d": lambda z: F.avg_pool3d(z, 2) + F.adaptive_avg_pool3d(z[:, None], (2, 2, 3))[:, 0],
     "upsample": lambda z: F.interpolate(z, scale_factor=2) + F.interpolate(z, scale_factor=2, mode="bilinear"),
     "pixel-shuffle": lambda z: F.pixel_shuffle(z, 2) + F.pixel_shuffle(F.pixel_unshuffle(F.pixel_shuffle(z, 2), 2), 2),
@@ -153,7 +153,7 @@ LINEAR = {
     "mean-sum": lambda z: z.mean(dim=(2, 3)) + z.sum(dim=-1).sum(-1) + z.sum() * 0 + z.mean() * 0,
     "masked": lambda z: z.masked_fill(bank(4, 4, 6) > 0, 1.5) + torch.where(bank(4, 6) > 0, z, 2.0),
     "where-both": lambda z: torch.where(z > 0, z * z, torch.exp(z)),
-    "to-float64": lambda z: z.to(torch.float64).clone() + z.detach().sign() + torch.zeros_like(z),
+    "to-float64": lambda z: z.to(torch.float64, copy=True) + z.detach().sign() + torch.zeros_like(z),
     "written": written,
     "constants-into": constants_into,
     "jets-into-constants": jets_into_constants,
@@ -199,13 +199,8 @@ REFERENCES = {
     "celu": lambda z: torch.where(z > 0, z, 0.6 * (z.clamp(max=0) / 0.6).expm1()),
 }
 
-# Operators that reach the engine on a GPU only, or under another version of torch.
-ELSEWHERE = {
-    aten.cudnn_batch_norm.default,
-    aten._native_batch_norm_legit_no_training.default,
-    aten.reshape.default,
-    aten.matmul.default,
-}
+# Operators that reach the engine on a GPU only.
+ELSEWHERE = {aten.cudnn_batch_norm.default}
 
 
 def points():
