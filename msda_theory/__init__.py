@@ -9,6 +9,7 @@ from msda_theory.data import ImageData
 from msda_theory.distance import coefficient_by_distance, gradient_term_by_displacement, gradient_term_by_distance
 from msda_theory.estimate import Estimate
 from msda_theory.expansion import Expansion, expand
+from msda_theory.kink import Kink, kink
 from msda_theory.losses import Logistic, Loss, SoftmaxCrossEntropy, Squared
 from msda_theory.masks.base import MaskBatch, Strategy
 from msda_theory.masks.choice import Choice
@@ -20,7 +21,7 @@ from msda_theory.masks.registry import strategies, strategy
 from msda_theory.masks.vanilla import Vanilla
 from msda_theory.mixed_loss import mixed_loss
 from msda_theory.moments.moments import Moments
-from msda_theory.taylor import taylor
+from msda_theory.taylor import Taylor, TaylorCoefficients, taylor
 from msda_theory.verify import RemainderOrder, remainder_order
 
 __all__ = [  # noqa: RUF022 (grouped, as the theory is)
@@ -48,6 +49,10 @@ __all__ = [  # noqa: RUF022 (grouped, as the theory is)
     "expand",
     "Expansion",
     "taylor",
+    "Taylor",
+    "TaylorCoefficients",
+    "kink",
+    "Kink",
     # the measured loss
     "mixed_loss",
     # pixel distance

@@ -8,7 +8,7 @@ computation for this data set; it does not include the choice of the data set.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,19 +95,26 @@ class Joint:
             )
 
     @classmethod
-    def from_strata(cls, values: Mapping[str, np.ndarray]) -> Joint:
-        """From arrays [m, K]: ``mean = 1/m sum_i mean_k v_ik``, ``cov = 1/m^2 sum_i cov_k(v_i) / K``."""
+    def from_strata(cls, values: Mapping[str, np.ndarray], sizes: Sequence[int] | None = None) -> Joint:
+        """From arrays [m, G]: for each of m strata (images) the means over G groups of independent draws.
+
+        With sizes K_g of the groups (1 by default, single draws) and K their sum:
+        ``mean = 1/m sum_i 1/K sum_g K_g v_ig``, ``cov = 1/m^2 sum_i s_i / K`` with
+        ``s_i = sum_g K_g (v_ig - mean_i)(v_ig - mean_i)^T / (G - 1)``, unbiased whatever the sizes.
+        """
         names = tuple(values)
-        stacked = np.stack([np.asarray(values[k], dtype=np.float64) for k in names])  # [p, m, K]
+        stacked = np.stack([np.asarray(values[k], dtype=np.float64) for k in names])  # [p, m, G]
         if stacked.ndim != 3 or not stacked.shape[1]:
             raise ValueError(f"expected draws as arrays [m, K] with m >= 1, got shape {stacked.shape[1:]}.")
-        _, m, draws = stacked.shape
-        if draws < 2:
-            raise ValueError(f"a standard error needs draws >= 2 for each image, got {draws}; raise draws.")
-        row_means = stacked.mean(axis=2)
-        centred = stacked - row_means[:, :, None]
-        cov = np.einsum("amk,bmk->ab", centred, centred) / (draws * (draws - 1) * m * m)
-        return cls(names, row_means.mean(axis=1), cov, m * draws)
+        _, m, groups = stacked.shape
+        if groups < 2:
+            raise ValueError(f"a standard error needs draws >= 2 for each image, got {groups}; raise draws.")
+        weights = np.ones(groups) if sizes is None else np.asarray(sizes, dtype=np.float64)
+        total = weights.sum()
+        row_means = stacked @ weights / total
+        centred = (stacked - row_means[:, :, None]) * np.sqrt(weights)
+        cov = np.einsum("amk,bmk->ab", centred, centred) / (total * (groups - 1) * m * m)
+        return cls(names, row_means.mean(axis=1), cov, m * int(total))
 
     @staticmethod
     def merge(parts: Iterable[Joint]) -> Joint:

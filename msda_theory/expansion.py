@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,15 +13,17 @@ from torch import Tensor, nn
 from msda_theory.checks import check_model
 from msda_theory.data import ImageData
 from msda_theory.estimate import Estimate, Joint
-from msda_theory.ladder import dense_ladder, sampled_ladder
+from msda_theory.ladder import Ladder, dense_ladder, sampled_ladder
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
 from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.moments.moments import Moments, check_law
-from msda_theory.pairs import draw_tiles
+from msda_theory.pairs import GROUP, check_draws, draw_tiles
 from msda_theory.streams import seed_from, stream
+from msda_theory.taylor import MEMORY, engine_for
 from msda_theory.terms import check_at, clean_losses, pair_terms
 
 METHODS = ("sampled", "dense")
+_MOST_DRAWS = 2**20
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,10 @@ def expand(
     at: str = "data",
     method: str = "sampled",
     draws: int = 64,
+    target_se: float | None = None,
     rng: np.random.Generator | None = None,
     batch_size: int = 512,
+    memory: int = MEMORY,
 ) -> Expansion:
     """Second-order expansion of the mixed loss (1) of ``strategy``, over the images of ``data``.
 
@@ -81,8 +86,12 @@ def expand(
             ``"dense"``, exact by full Jacobians and Hessians, for small images and strategies with closed moments
             (at the mask: with ``atoms``, since the law is enumerated).
         draws: pairs for each image, at least 2; ``"sampled"`` only.
+        target_se: wanted standard error of ``total``. Then ``draws`` pairs are a pilot, which decides how many fresh
+            pairs are drawn and is not used further: ``ceil(draws (se / target_se)^2)``, at least 2.
         rng: required by ``"sampled"``.
-        batch_size: pairs evaluated at once; changes results by rounding only.
+        batch_size: images in one plain forward pass; changes results by rounding only.
+        memory: bytes of intermediate results in one propagation of Taylor coefficients, about; sets the number of
+            images that share it. Changes results by rounding only.
 
     R1 uses the closed first moment, so its standard error is 0 (unless the strategy has no closed moments). Standard
     errors are those of the draws, for the given images (docs/theory.md, Eq. (9)).
@@ -103,14 +112,23 @@ def expand(
     else:
         if rng is None:
             raise TypeError("method='sampled' needs rng; pass rng=numpy.random.default_rng(seed).")
+        check_draws(draws)
         seed = seed_from(rng)
         moments = needed_moments(strategy, data, law, (at,), seed)
         qbar = torch.from_numpy(moments.mean).to(data.x) if moments else None
-        joint = Joint.merge(
-            Joint.from_strata(pair_terms(model, data, loss, tile, at, qbar, batch_size))
-            for tile in draw_tiles(data, strategy, law, draws, seed)
-        )
-        ladder = sampled_ladder(joint, "", model, data, loss, moments, at, clean, batch_size)
+        engine = engine_for(model, data.x, GROUP + 2, memory)
+
+        def sample(number: int, source: int) -> Ladder:
+            tiles = draw_tiles(data, strategy, law, number, source)
+            joint = Joint.merge(
+                Joint.from_strata(pair_terms(engine, data, loss, tile, at, qbar), tile.sizes) for tile in tiles
+            )
+            return sampled_ladder(joint, "", model, data, loss, moments, at, clean, batch_size)
+
+        if target_se is not None:
+            pilot = sample(draws, seed_from(stream(seed, "pilot")))
+            draws = _draws_for(target_se, pilot.sampled_se, draws)
+        ladder = sample(draws, seed)
     return Expansion(
         base=ladder.base,
         r1=ladder.r1,
@@ -124,6 +142,23 @@ def expand(
         at=at,
         method=method,
     )
+
+
+def _draws_for(target: float, se: float, pilot: int) -> int:
+    """Draws that bring the standard error from ``se``, with ``pilot`` draws, to ``target``.
+
+    Raises:
+        ValueError: target not positive, or out of reach.
+    """
+    if not target > 0:
+        raise ValueError(f"expected target_se > 0, got {target}; give the wanted standard error of the total.")
+    needed = max(2, math.ceil(pilot * (se / target) ** 2))
+    if needed > _MOST_DRAWS:
+        raise ValueError(
+            f"expected a target_se within reach, got {target}, which takes {needed} pairs for each image (at most "
+            f"{_MOST_DRAWS}); raise it, or use more images."
+        )
+    return needed
 
 
 def needed_moments(strategy: Strategy, data: ImageData, law: str, points: tuple[str, ...], seed: int) -> Moments | None:

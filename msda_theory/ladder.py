@@ -50,6 +50,12 @@ class Ladder:
         """base + r1 + r2."""
         return self._sum(with_r3=False)
 
+    @property
+    def sampled_se(self) -> float:
+        """Standard error of the part of ``total`` that more pairs improve."""
+        assert self.joint is not None, "only for sampled terms"
+        return self.joint.linear(dict(self.weights)).se
+
     def share(self, measured: Joint, *, with_r3: bool) -> Estimate:
         """``(predicted - clean) / (measured - clean)``, Eq. (9b), error by the delta method, Eq. (9a).
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from msda_theory.checks import check_model
 from msda_theory.data import ImageData
-from msda_theory.estimate import Estimate
+from msda_theory.estimate import Estimate, Joint
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
 from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.pairs import draw_tiles
@@ -47,4 +47,7 @@ def mixed_loss(
     check_strategy(strategy)
     check_model(model, data, loss)
     tiles = draw_tiles(data, strategy, "exact", draws, seed_from(rng))
-    return Estimate.merge(Estimate.from_strata(pair_losses(model, data, loss, tile, batch_size)) for tile in tiles)
+    return Joint.merge(
+        Joint.from_strata({"loss": tile.group_means(pair_losses(model, data, loss, tile, batch_size))}, tile.sizes)
+        for tile in tiles
+    )["loss"]

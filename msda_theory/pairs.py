@@ -7,8 +7,9 @@ gives the same partners, and the same random numbers behind q, to every strategy
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,7 +20,9 @@ from msda_theory.data import ImageData, check_batch_size
 from msda_theory.masks.base import Strategy
 from msda_theory.streams import stream
 
-_SAMPLES, _DRAWS, _PIXELS = 64, 8, 2**23  # largest tile: samples, draws of each, mask entries
+_SAMPLES, _DRAWS, _PIXELS = 64, 64, 2**23  # largest tile: samples, draws of each, mask entries
+GROUP = 16  # draws that share one propagation of second-order coefficients, at most
+_FREEDOM = 200  # degrees of freedom of a standard error
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,38 +33,81 @@ class Tile:
         start: index of the first sample.
         q: weight taken from the partner [n, K, H, W].
         partner: indices of the partners r [n, K], uniform over the data (a sample may be its own partner).
+        images: number of images m.
     """
 
     start: int
     q: Float64[np.ndarray, "n K H W"]
     partner: Int64[np.ndarray, "n K"]
+    images: int
 
     @property
     def samples(self) -> slice:
         """The samples of this tile."""
         return slice(self.start, self.start + len(self.partner))
 
+    @property
+    def groups(self) -> list[slice]:
+        """The K draws of a sample in at least two groups of at most 16 draws.
 
-def draw_tiles(data: ImageData, strategy: Strategy, law: str, draws: int, seed: int) -> Iterator[Tile]:
-    """All tiles of ``draws`` pairs for each sample.
+        Second-order terms are known as sums over a group; the spread between groups gives their error. Large groups
+        are cheaper; the number of groups gives the errors at least 200 degrees of freedom over all images if there
+        are enough draws, so that they are known within about 5 %.
+        """
+        draws = self.partner.shape[1]
+        number = min(draws, max(2, math.ceil(draws / GROUP), 1 + math.ceil(_FREEDOM / self.images)))
+        edges = np.linspace(0, draws, number + 1).round().astype(int)
+        return [slice(int(a), int(b)) for a, b in pairwise(edges)]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Draws in each group."""
+        return [g.stop - g.start for g in self.groups]
+
+    def group_means(self, values: Float64[np.ndarray, "n K"]) -> Float64[np.ndarray, "n G"]:
+        """Means over the draws of each group."""
+        return np.stack([values[:, g].mean(axis=1) for g in self.groups], axis=1)
+
+
+def check_draws(draws: int) -> None:
+    """Raise unless ``draws`` is a whole number of at least 2.
 
     Raises:
-        ValueError: if ``draws`` is below 2 (no standard error).
+        TypeError, ValueError: with what was given.
     """
     if not isinstance(draws, int | np.integer):
         raise TypeError(f"expected draws as a whole number, got {draws!r}; pass an int.")
     if draws < 2:
         raise ValueError(f"a standard error needs draws >= 2 for each image, got {draws}; raise draws.")
+
+
+def tile_starts(data: ImageData) -> range:
+    """First samples of the tiles."""
+    h, w = data.shape
+    return range(0, len(data), max(1, min(_SAMPLES, _PIXELS // (_DRAWS * h * w))))
+
+
+def draw_tiles(
+    data: ImageData, strategy: Strategy, law: str, draws: int, seed: int, starts: Sequence[int] | None = None
+) -> Iterator[Tile]:
+    """Tiles of ``draws`` pairs for each sample: all of them, or those that begin at ``starts``.
+
+    Draws follow from the seed and the place of the tile alone, so parts of the work may be done anywhere.
+
+    Raises:
+        ValueError: if ``draws`` is below 2 (no standard error).
+    """
+    check_draws(draws)
     m, (h, w) = len(data), data.shape
-    groups = np.array_split(np.arange(draws), math.ceil(draws / _DRAWS))
-    rows = max(1, min(_SAMPLES, _PIXELS // (_DRAWS * h * w)))
-    for start in range(0, m, rows):
+    rows = tile_starts(data).step
+    blocks = np.array_split(np.arange(draws), math.ceil(draws / _DRAWS))
+    for start in tile_starts(data) if starts is None else starts:
         n = min(rows, m - start)
-        for g, group in enumerate(groups):
-            k, place = len(group), (str(start), str(g))
+        for g, block in enumerate(blocks):
+            k, place = len(block), (str(start), str(g))
             partner = stream(seed, "partner", *place).integers(m, size=(n, k))
             q = strategy.partner_weights(n * k, (h, w), law=law, rng=stream(seed, "mask", *place))
-            yield Tile(start, q.reshape(n, k, h, w), partner)
+            yield Tile(start, q.reshape(n, k, h, w), partner, m)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,9 @@ from msda_theory.checks import check_apart, check_eval
 from msda_theory.jets.jet import NoRule
 from msda_theory.jets.program import Program
 from msda_theory.jets.trace import plain_kernels, state
+
+MEMORY = 2**30  # bytes of intermediate results in one propagation
+_LARGEST_PASS = 64  # samples; more gain nothing on networks worth the memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +42,12 @@ class Taylor:
     read at each call, so training steps between calls are seen.
 
     Attributes:
+        module: the module.
         fallback: what has no rule, so that each direction takes its own forward-over-reverse pass; None if all have.
         kinked: whether the module has piecewise-linear units, so that a part of its second-order response is no
             derivative (docs/theory.md, Eq. (3e)); None if unknown.
         batch: number of samples of one pass.
+        bytes_per_sample: of results alive at once in a plain forward pass, for each sample; None if unknown.
     """
 
     def __init__(self, model: nn.Module, x: Tensor) -> None:
@@ -59,7 +64,7 @@ class Taylor:
         _check_input(x)
         check_eval(model)
         check_apart(model, x[:3])
-        self._model, self.batch = model, len(x)
+        self.module, self.batch = model, len(x)
         self._sample = (x.shape[1:], x.dtype, x.device)
         self._program: Program | None = None
         self.fallback: str | None = None
@@ -79,7 +84,7 @@ class Taylor:
     def __call__(self, x: Tensor, directions: Tensor, weights: Sequence[float] | None = None) -> TaylorCoefficients:
         """As `taylor`."""
         _check_input(x)
-        check_eval(self._model)
+        check_eval(self.module)
         weights = _check_directions(x, directions, weights)
         if (x.shape[1:], x.dtype, x.device) != self._sample:
             shape, dtype, device = self._sample
@@ -88,7 +93,7 @@ class Taylor:
                 f"{x.dtype} on {x.device}; trace again with Taylor(model, x)."
             )
         if self._program is None:
-            return TaylorCoefficients(*_by_direction(self._model, x, directions, weights))
+            return TaylorCoefficients(*_by_direction(self.module, x, directions, weights))
         parts = [
             self._pass(self._program, x[low : low + self.batch], directions[:, low : low + self.batch], weights)
             for low in range(0, len(x), self.batch)
@@ -111,7 +116,7 @@ class Taylor:
         """Raise NoRule unless the program runs and gives the outputs of the module."""
         with torch.no_grad():
             value, first, _ = program(x, x[None], (1.0,))
-            expected = self._model(x)
+            expected = self.module(x)
         tolerance = 1e-9 if x.dtype == torch.float64 else 1e-3
         if value.shape != expected.shape or first.shape[1:] != value.shape:
             raise NoRule("outputs that change shape when traced")
@@ -149,8 +154,8 @@ def taylor(
     return Taylor(model, x)(x, directions, weights)
 
 
-def curvature(engine: Taylor, x: Tensor, d: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``f`` [B, c], ``J d`` [K, B, c] and ``sum_k sum_c weights_c d_k^T D2f_c d_k`` [B].
+def curvature(engine: Taylor, x: Tensor, d: Tensor, weigh: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """``f`` [B, c], ``J d_k`` [K, B, c] and ``sum_k sum_c w_c d_k^T D2f_c d_k`` [B] with ``w = weigh(f)``, in float64.
 
     As `taylor` with one combination of outputs, which saves work where there is no rule.
 
@@ -158,16 +163,19 @@ def curvature(engine: Taylor, x: Tensor, d: Tensor, weights: Tensor) -> tuple[Te
         engine: the traced module.
         x: inputs [B, ...].
         d: directions [K, B, ...].
-        weights: of the outputs [B, c], constants.
+        weigh: from outputs [B, c] in float64 to the weights of their second derivatives [B, c].
     """
     if engine.fallback is None:
         t = engine(x, d)
-        return t.value, t.first, (weights * t.second).sum(dim=-1)
-    firsts, total = [], torch.zeros(len(x), dtype=x.dtype, device=x.device)
+        value = t.value.double()
+        return value, t.first.double(), (weigh(value) * t.second.double()).sum(dim=-1)
+    value = engine.module(x).double()
+    weights = weigh(value)[None].to(x.dtype)
+    firsts, total = [], torch.zeros(len(x), dtype=torch.float64, device=x.device)
     for direction in d:
-        value, first, curved = _forward_over_reverse(engine._model, x, direction, weights[None])
-        firsts.append(first)
-        total = total + (curved[0] * direction).flatten(1).sum(dim=1)
+        _, first, curved = _forward_over_reverse(engine.module, x, direction, weights)
+        firsts.append(first.double())
+        total = total + (curved[0] * direction).flatten(1).double().sum(dim=1)
     return value, torch.stack(firsts), total
 
 
@@ -205,6 +213,37 @@ def _forward_over_reverse(model: nn.Module, x: Tensor, d: Tensor, weights: Tenso
     with differentiable():
         (value, _), (first, curved) = jvp(field, (x,), (d,))[:2]
     return (value, first, curved) if keep else (value.detach(), first.detach(), curved.detach())
+
+
+def engine_for(model: nn.Module, x: Tensor, copies: int, memory: int) -> Taylor:
+    """A trace of ``model`` for samples like ``x`` [m, ...] in passes of at most 64 that keep below ``memory`` bytes.
+
+    A pass over B samples along K directions keeps about (K + 2) B times the results of one sample, and half as much
+    again for intermediate sums.
+
+    Args:
+        model: module in eval mode.
+        x: some samples.
+        copies: K + 2.
+        memory: in bytes.
+
+    Raises:
+        ValueError: if one sample needs more; as `Taylor`.
+    """
+    engine = Taylor(model, _cycled(x, _LARGEST_PASS))
+    if engine.bytes_per_sample is None:
+        return engine
+    need = 3 * copies * engine.bytes_per_sample // 2
+    batch = min(engine.batch, memory // need)
+    if batch < 1:
+        raise ValueError(
+            f"expected memory for one sample, {need / 2**20:.0f} MiB, got {memory / 2**20:.0f} MiB; raise memory."
+        )
+    return engine if batch == engine.batch else Taylor(model, _cycled(x, batch))
+
+
+def _cycled(x: Tensor, number: int) -> Tensor:
+    return x[torch.arange(number, device=x.device) % len(x)]
 
 
 @contextmanager

@@ -14,21 +14,22 @@ Symbols of docs/theory.md and their names here:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from msda_theory.data import ImageData
 from msda_theory.losses import Loss
 from msda_theory.pairs import PairBatch, Tile, pair_batches
-from msda_theory.taylor import curvature
+from msda_theory.taylor import Taylor, curvature
 
 At = Literal["data", "mean", "mask"]
 POINTS: tuple[str, ...] = get_args(At)
-Terms = dict[str, Float64[np.ndarray, "n K"]]
+Terms = dict[str, Float64[np.ndarray, "n G"]]
 
 
 def check_at(at: str) -> None:
@@ -53,28 +54,67 @@ def point_and_step(batch: PairBatch, at: str, mu: Tensor, qbar: Tensor | None) -
     return batch.x + shift, delta - shift
 
 
-def pair_terms(
-    model: nn.Module, data: ImageData, loss: Loss, tile: Tile, at: str, qbar: Tensor | None, batch_size: int
-) -> Terms:
-    """base, r1, r2, r3 of every pair of a tile, [n, K] each; their means are the sampled terms (3)."""
-    mu, rows = data.mean, []
-    for batch in pair_batches(data, tile, batch_size):
-        point, step = point_and_step(batch, at, mu, qbar)
-        with torch.no_grad():
-            y = loss.targets(batch.y, data.num_classes, point.dtype)
-            residual = loss.d1(model(point)) - y
-            f, first, curved = curvature(model, point, step, residual)
-            rows.append(
-                torch.stack(
-                    [
-                        loss.value(f, y),
-                        (residual * first).sum(dim=-1),
-                        0.5 * (first * loss.d2(f, first)).sum(dim=-1),
-                        0.5 * curved,
-                    ]
-                )
-            )
-    return dict(zip(("base", "r1", "r2", "r3"), _columns(rows, tile), strict=True))
+def pair_terms(engine: Taylor, data: ImageData, loss: Loss, tile: Tile, at: str, qbar: Tensor | None) -> Terms:
+    """base, r1, r2, r3 of a tile as means over its groups of draws, [n, G] each; their means are the sampled terms (3).
+
+    At the data and at the conditional mean the draws of a group share their point, and so one propagation. At the
+    mask every draw has its own.
+    """
+    n, k = tile.partner.shape
+    groups = [slice(j, j + 1) for j in range(k)] if at == "mask" else tile.groups
+    sample = np.repeat(np.arange(n), len(groups))
+    draws, sizes = (np.tile(a, (n, 1)) for a in _padded(groups))
+    rows = []
+    for low in range(0, len(sample), engine.batch):
+        part = slice(low, low + engine.batch)
+        rows.append(_terms(engine, data, loss, tile, at, qbar, sample[part], draws[part], sizes[part, 0]))
+    values = torch.cat(rows, dim=1).cpu().numpy().reshape(4, n, len(groups))
+    if at == "mask":
+        values = np.stack([tile.group_means(v) for v in values])
+    return dict(zip(("base", "r1", "r2", "r3"), values, strict=True))
+
+
+def _padded(groups: Sequence[slice]) -> tuple[Int64[np.ndarray, "G k"], Int64[np.ndarray, "G 1"]]:
+    """Draws of each group, short ones filled up with draw 0, and how many count."""
+    sizes = np.array([[g.stop - g.start] for g in groups])
+    places = np.arange(sizes.max())
+    return np.where(places < sizes, places + np.array([[g.start] for g in groups]), 0), sizes
+
+
+def _terms(
+    engine: Taylor,
+    data: ImageData,
+    loss: Loss,
+    tile: Tile,
+    at: str,
+    qbar: Tensor | None,
+    sample: Int64[np.ndarray, " B"],
+    draws: Int64[np.ndarray, "B k"],
+    sizes: Int64[np.ndarray, " B"],
+) -> Float64[Tensor, "4 B"]:
+    """base, r1, r2, r3 of samples of the tile, means over the first ``sizes`` of their ``draws``.
+
+    Derivatives have the precision of the network; the loss and all sums are taken in float64.
+    """
+    device, k = data.x.device, draws.shape[1]
+    i = torch.from_numpy(tile.start + sample).to(device)
+    size = torch.from_numpy(sizes).to(device)
+    counts = torch.arange(k, device=device)[:, None] < size  # [k, B]
+    q = torch.from_numpy(tile.q[sample[:, None], draws]).to(data.x)[:, :, None]
+    r = data.x[torch.from_numpy(tile.partner[sample[:, None], draws]).to(device)]
+    point, step = point_and_step(PairBatch(data.x[i][:, None], q, r, data.y[i]), at, data.mean, qbar)
+    steps = step.transpose(0, 1) * counts[:, :, None, None, None]
+    with torch.no_grad():
+        y = loss.targets(data.y[i], data.num_classes, torch.float64)
+
+        def residual(f: Tensor) -> Tensor:
+            return loss.d1(f) - y
+
+        f, first, curved = curvature(engine, point[:, 0], steps, residual)
+        flat = first.flatten(0, 1)
+        quadratic = (flat * loss.d2(f.repeat(k, 1), flat)).sum(dim=-1).reshape(k, -1).sum(dim=0)
+        slope = (residual(f) * first.sum(dim=0)).sum(dim=-1)
+        return torch.stack([loss.value(f, y), slope / size, 0.5 * quadratic / size, 0.5 * curved / size])
 
 
 def pair_losses(
@@ -84,7 +124,7 @@ def pair_losses(
     rows = []
     with torch.no_grad():
         for batch in pair_batches(data, tile, batch_size):
-            f = model(torch.lerp(batch.x, batch.r, batch.q))
+            f = model(torch.lerp(batch.x, batch.r, batch.q)).double()
             rows.append(loss.value(f, loss.targets(batch.y, data.num_classes, f.dtype))[None])
     return _columns(rows, tile)[0]
 
@@ -92,9 +132,12 @@ def pair_losses(
 def clean_losses(model: nn.Module, data: ImageData, loss: Loss, batch_size: int = 512) -> Float64[np.ndarray, " m"]:
     """``l(f(x_i), y_i)`` of every sample [m]."""
     with torch.no_grad():
-        parts = [loss.value(model(x), loss.targets(y, data.num_classes, x.dtype)) for x, y in data.batches(batch_size)]
-    return torch.cat(parts).double().cpu().numpy()
+        parts = [
+            loss.value(model(x).double(), loss.targets(y, data.num_classes, torch.float64))
+            for x, y in data.batches(batch_size)
+        ]
+    return torch.cat(parts).cpu().numpy()
 
 
 def _columns(rows: list[Tensor], tile: Tile) -> Float64[np.ndarray, "t n K"]:
-    return torch.cat(rows, dim=1).double().cpu().numpy().reshape(-1, *tile.partner.shape)
+    return torch.cat(rows, dim=1).cpu().numpy().reshape(-1, *tile.partner.shape)

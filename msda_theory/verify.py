@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,17 +13,18 @@ from torch import Tensor, nn
 from msda_theory.checks import check_model
 from msda_theory.data import ImageData
 from msda_theory.dense import exact_mixed_loss, pair_weights
-from msda_theory.estimate import Estimate
+from msda_theory.estimate import Estimate, Joint
 from msda_theory.ladder import exact_moments
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
 from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.moments.moments import Moments, check_law
-from msda_theory.pairs import draw_tiles, pair_batches
+from msda_theory.pairs import GROUP, draw_tiles, pair_batches
 from msda_theory.streams import seed_from
+from msda_theory.taylor import MEMORY, engine_for
 from msda_theory.terms import clean_losses, pair_terms
 
 METHODS = ("enumerated", "paired")
-_ROUNDING = 1e-13  # sums of losses and terms carry some hundred rounding errors of 2e-16
+_ROUNDING = 450  # rounding errors that sums of losses and terms carry, in units of the precision
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class RemainderOrder:
         slope: least-squares slope; 3 for correct terms and a smooth network.
         scales: t, decreasing.
         remainder: R(t) for each scale; exact (se 0) if enumerated.
-        fitted: which points the slope is fitted to: those above rounding, ``|R(t)| > 1e-13 (1 + |L|)``.
+        fitted: which points the slope is fitted to: those above rounding, ``|R(t)| > 450 eps (1 + |L|)``,
+            eps the precision of the images.
         method: ``"enumerated"`` or ``"paired"``.
         strategy: name of the strategy.
         law: the law of q.
@@ -62,6 +65,7 @@ def remainder_order(
     draws: int = 64,
     rng: np.random.Generator | None = None,
     batch_size: int = 512,
+    memory: int = MEMORY,
 ) -> RemainderOrder:
     """Order of the remainder of the expansion at the data, with ``delta`` replaced by ``t delta``; Eq. (3d).
 
@@ -73,7 +77,7 @@ def remainder_order(
     Args:
         model: smooth module in float64 and eval mode. Piecewise-linear networks have no such order: kinks crossed on
             the way add a term that falls with t^2 on average and vanishes below the distance to the next kink.
-        data: float64 images.
+        data: images, in float64: float32 hardly shows the order.
         strategy: any strategy; ``"enumerated"`` needs its ``atoms``.
         loss: `SoftmaxCrossEntropy` by default.
         law: law of q, in the loss and in the terms.
@@ -83,17 +87,21 @@ def remainder_order(
         order: Gauss nodes for each interval of lam in the enumeration; ``"enumerated"`` only.
         draws: pairs for each image; ``"paired"`` only.
         rng: required by ``"paired"``.
-        batch_size: pairs evaluated at once; ``"paired"`` only.
+        batch_size, memory: as in `expand`; ``"paired"`` only.
+
+    Warns:
+        UserWarning: images in float32.
 
     Raises:
-        TypeError: images that are not float64 (float32 cannot show the order), or missing ``rng``.
+        TypeError: missing ``rng``.
         ValueError: fewer than two scales, or scales outside (0, 1]; unknown law or method; fewer than two remainders
             above rounding.
     """
     if data.x.dtype != torch.float64:
-        raise TypeError(
-            f"the order of a remainder needs float64 images, got {data.x.dtype}; use data.to(torch.float64) and "
-            "model.double()."
+        warnings.warn(
+            f"the order of a remainder needs float64, got images in {data.x.dtype}: remainders below its rounding are "
+            "left out of the fit and few scales remain; use data.to(torch.float64) and model.double().",
+            stacklevel=2,
         )
     steps = np.sort(np.unique(np.asarray(scales, dtype=np.float64)))[::-1]
     if len(steps) < 2 or not (steps[-1] > 0 and steps[0] <= 1):
@@ -116,9 +124,11 @@ def remainder_order(
     else:
         if rng is None:
             raise TypeError("method='paired' needs rng; pass rng=numpy.random.default_rng(seed).")
-        points = _paired(model, data, strategy, loss, law, steps, draws, seed_from(rng), batch_size)
+        points = _paired(model, data, strategy, loss, law, steps, draws, seed_from(rng), batch_size, memory)
     sizes = np.abs([p.mean for p in points])
-    fitted = sizes > _ROUNDING * (1 + abs(float(clean_losses(model, data, loss).mean())))
+    fitted = sizes > _ROUNDING * torch.finfo(data.x.dtype).eps * (
+        1 + abs(float(clean_losses(model, data, loss).mean()))
+    )
     if fitted.sum() < 2:
         raise ValueError(
             f"the remainder is at the level of rounding ({sizes.max():.1g} at most), so it has no order; the expansion "
@@ -156,10 +166,12 @@ def _paired(
     draws: int,
     seed: int,
     batch_size: int,
+    memory: int,
 ) -> list[Estimate]:
     parts: list[list[Estimate]] = []
+    engine = engine_for(model, data.x, GROUP + 2, memory)
     for tile in draw_tiles(data, strategy, law, draws, seed):
-        terms = pair_terms(model, data, loss, tile, "data", None, batch_size)
+        terms = pair_terms(engine, data, loss, tile, "data", None)
         second = terms["r2"] + terms["r3"]
         row = []
         for t in steps:
@@ -167,8 +179,9 @@ def _paired(
             for batch in pair_batches(data, tile, batch_size):
                 with torch.no_grad():
                     f = model(batch.x + float(t) * batch.q * (batch.r - batch.x))
-                    values.append(loss.value(f, loss.targets(batch.y, data.num_classes, f.dtype)))
-            loss_t = torch.cat(values).cpu().numpy().reshape(tile.partner.shape)
-            row.append(Estimate.from_strata(loss_t - terms["base"] - t * terms["r1"] - t**2 * second))
+                    values.append(loss.value(f.double(), loss.targets(batch.y, data.num_classes, torch.float64)))
+            loss_t = tile.group_means(torch.cat(values).cpu().numpy().reshape(tile.partner.shape))
+            difference = loss_t - terms["base"] - t * terms["r1"] - t**2 * second
+            row.append(Joint.from_strata({"remainder": difference}, tile.sizes)["remainder"])
         parts.append(row)
     return [Estimate.merge([row[k] for row in parts]) for k in range(len(steps))]

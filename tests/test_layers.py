@@ -17,9 +17,9 @@ PACKAGES = ("msda_theory", "experiments", "figures")
 # Level of each module of the package; a name ending in "." stands for everything below it.
 LEVELS: list[set[str]] = [
     {"streams", "estimate", "data", "losses", "checks"},
-    {"moments.", "masks."},
+    {"moments.", "masks.", "jets."},
     {"taylor", "pairs"},
-    {"terms", "dense", "first_order", "ladder", "expansion", "mixed_loss", "distance"},
+    {"terms", "dense", "first_order", "ladder", "expansion", "mixed_loss", "distance", "kink", "shards"},
     {"verify", "compare"},
     {"__init__"},
 ]

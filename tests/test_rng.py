@@ -70,6 +70,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "gradient_term_by_displacement": by_displacement,
     "gradient_term_by_distance": by_distance,
     "compare": lambda: mt.compare({"net": problem()[0]}, problem()[1], [mt.CutMix(), Row()], draws=3, rng=rng()),
+    "kink": lambda: mt.kink(*problem(), mt.CutMix(), draws=3, rng=rng()),
     "remainder_order": lambda: [
         mt.remainder_order(*problem(), mt.CutMix(), method=method, draws=3, rng=rng())
         for method in ("enumerated", "paired")

@@ -115,7 +115,9 @@ def _layer_norm(x: Jet, shape: Sequence[int], weight: Tensor | None, bias: Tenso
     return _affine(normal, weight, value), *others
 
 
-def _group_norm(x: Jet, weight: Tensor | None, bias: Tensor | None, n: int, c: int, hxw: int, g: int, eps: float) -> Any:
+def _group_norm(
+    x: Jet, weight: Tensor | None, bias: Tensor | None, n: int, c: int, hxw: int, g: int, eps: float
+) -> Any:
     value, *others = aten.native_group_norm.default(x.value, weight, bias, n, c, hxw, g, eps)
     grouped = x.linear(x.value.reshape(n, g, -1), x.rest.reshape(len(x.rest), n, g, -1))
     normal = _normalized(grouped, (2,), eps)
@@ -214,9 +216,7 @@ def _larger(sign: float) -> Rule:
         value = op(_value(a), _value(b))
         # Ties count half to each side, as in automatic differentiation.
         share = torch.heaviside(sign * (_value(a) - _value(b)), value.new_tensor(0.5))
-        parts = [
-            z.aligned(value.ndim) * weight for z, weight in ((a, share), (b, 1 - share)) if isinstance(z, Jet)
-        ]
+        parts = [z.aligned(value.ndim) * weight for z, weight in ((a, share), (b, 1 - share)) if isinstance(z, Jet)]
         return jet.linear(value, sum(parts[1:], parts[0]))
 
     return rule
