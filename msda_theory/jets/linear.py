@@ -1,4 +1,4 @@
-"""Rules of operators that are linear in their input, applied to all coefficients in one call; constants only shift z0."""
+"""Rules of operators linear in their input, applied to all coefficients in one call; constants only shift z0."""
 
 from __future__ import annotations
 
@@ -121,12 +121,16 @@ def _fill(place: Any, tensors: Sequence[Tensor]) -> Any:
 
 
 def _replace(op: Rule) -> Rule:
-    """Rule of ``op(self, source, ...)``, which writes one tensor into another: constants become jets first."""
-    structural = _structural(op)
+    """Rule of ``op(self, source, dim, ...)``, which writes one tensor into another: constants become jets first.
 
-    def rule(a: Any, b: Any, *args: Any, **kwargs: Any) -> Any:
+    Without vmap, whose gradients are wrong for select_scatter in torch 2.13.
+    """
+
+    def rule(a: Any, b: Any, dim: int = 0, *args: Any) -> Jet:
         like = a if isinstance(a, Jet) else b
-        return structural(*(z if isinstance(z, Jet) else Jet.constant(z, like) for z in (a, b)), *args, **kwargs)
+        a, b = (z if isinstance(z, Jet) else Jet.constant(z, like) for z in (a, b))
+        dim = dim % a.value.ndim
+        return like.linear(op(a.value, b.value, dim, *args), op(a.rest, b.rest, dim + 1, *args))
 
     return rule
 
@@ -164,6 +168,7 @@ _STRUCTURAL: tuple[Callable[..., Any], ...] = (
     aten._adaptive_avg_pool3d.default,
     aten.upsample_nearest2d.default,
     aten.upsample_bilinear2d.default,
+    aten.upsample_bicubic2d.default,
     aten.pixel_shuffle.default,
     aten.pixel_unshuffle.default,
     aten.im2col.default,
@@ -183,6 +188,7 @@ RULES: dict[Rule, Rule] = {
     aten._unsafe_view.default: _reshape,
     aten.expand.default: _expand,
     aten.add.Tensor: _add,
+    aten.add.Scalar: _add,
     aten.sub.Tensor: _sub,
     aten.rsub.Scalar: _rsub,
     aten.neg.default: _neg,

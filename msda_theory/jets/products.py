@@ -68,17 +68,19 @@ def _softmax(x: Jet, dim: int, *_: Any) -> Jet:
     y = x.value.softmax(dim)
     centred = x.rest - (y * x.rest).sum(dim + 1, keepdim=True)
     spread = weighted(centred[:-1], centred[:-1], x.weights)
-    centred[-1].add_(spread - (y * spread).sum(dim, keepdim=True))
-    return x.linear(y, y * centred)
+    rest = y * centred
+    rest[-1].add_(y * (spread - (y * spread).sum(dim, keepdim=True)))
+    return x.linear(y, rest)
 
 
 def _log_softmax(x: Jet, dim: int, *_: Any) -> Jet:
     """``y = z - lse(z)``; with p = softmax(z), u = z1 - <p, z1>: ``y1 = u``, ``y2 = z2 - <p, z2> - <p, u^2>``."""
     dim = dim % x.value.ndim
     p = x.value.softmax(dim)
-    rest = x.rest - (p * x.rest).sum(dim + 1, keepdim=True)
-    rest[-1].sub_((p * weighted(rest[:-1], rest[:-1], x.weights)).sum(dim, keepdim=True))
-    return x.linear(x.value.log_softmax(dim), rest)
+    u = x.rest - (p * x.rest).sum(dim + 1, keepdim=True)
+    # Not in place: automatic differentiation has saved u.
+    second = u[-1] - (p * weighted(u[:-1], u[:-1], x.weights)).sum(dim, keepdim=True)
+    return x.linear(x.value.log_softmax(dim), torch.cat([u[:-1], second[None]]))
 
 
 def _logsumexp(x: Jet, dim: Sequence[int], keepdim: bool = False) -> Jet:
@@ -115,7 +117,9 @@ def _layer_norm(x: Jet, shape: Sequence[int], weight: Tensor | None, bias: Tenso
     return _affine(normal, weight, value), *others
 
 
-def _group_norm(x: Jet, weight: Tensor | None, bias: Tensor | None, n: int, c: int, hxw: int, g: int, eps: float) -> Any:
+def _group_norm(
+    x: Jet, weight: Tensor | None, bias: Tensor | None, n: int, c: int, hxw: int, g: int, eps: float
+) -> Any:
     value, *others = aten.native_group_norm.default(x.value, weight, bias, n, c, hxw, g, eps)
     grouped = x.linear(x.value.reshape(n, g, -1), x.rest.reshape(len(x.rest), n, g, -1))
     normal = _normalized(grouped, (2,), eps)
@@ -213,10 +217,8 @@ def _larger(sign: float) -> Rule:
         jet = a if isinstance(a, Jet) else b
         value = op(_value(a), _value(b))
         # Ties count half to each side, as in automatic differentiation.
-        share = torch.heaviside(sign * (_value(a) - _value(b)), value.new_tensor(0.5))
-        parts = [
-            z.aligned(value.ndim) * weight for z, weight in ((a, share), (b, 1 - share)) if isinstance(z, Jet)
-        ]
+        share = torch.heaviside((sign * (_value(a) - _value(b))).detach(), value.new_tensor(0.5))
+        parts = [z.aligned(value.ndim) * weight for z, weight in ((a, share), (b, 1 - share)) if isinstance(z, Jet)]
         return jet.linear(value, sum(parts[1:], parts[0]))
 
     return rule

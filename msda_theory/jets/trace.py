@@ -18,7 +18,17 @@ from msda_theory.jets import elementwise, linear, products
 from msda_theory.jets.jet import NoRule, Rule
 
 RULES: dict[Rule, Rule] = {**linear.RULES, **elementwise.RULES, **products.RULES}
-KINKED = elementwise.PIECEWISE_LINEAR | products.SELECTIONS
+aten = torch.ops.aten
+# A function written in cases compares, as torch.where(x > 0, x, 0) does.
+_COMPARISONS: frozenset[Rule] = frozenset(
+    getattr(getattr(aten, name), kind)
+    for name, kinds in {
+        **dict.fromkeys(("gt", "ge", "lt", "le"), ("Scalar", "Tensor")),
+        **dict.fromkeys(("sign", "floor", "ceil", "round"), ("default",)),
+    }.items()
+    for kind in kinds
+)
+KINKED = elementwise.PIECEWISE_LINEAR | products.SELECTIONS | _COMPARISONS
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
