@@ -14,7 +14,7 @@ from msda_theory.jets.jet import Jet, NoRule, Rule
 aten = torch.ops.aten
 
 
-def _convolution(x: Jet, weight: Tensor, bias: Tensor | None, *args: Any) -> Jet:
+def _convolution(x: Any, weight: Any, bias: Tensor | None, *args: Any) -> Jet:
     if isinstance(weight, Jet) or not isinstance(x, Jet):
         raise NoRule("convolution with a kernel that depends on the input")
     value = aten.convolution.default(x.value, weight, bias, *args)
@@ -67,18 +67,17 @@ def _copy(into: Any, source: Any, *_: Any) -> Jet:
     return _expand(source if isinstance(source, Jet) else Jet.constant(source, into), shape)
 
 
-def _masked_fill(x: Jet, mask: Tensor, value: Any) -> Jet:
-    if isinstance(mask, Jet) or isinstance(value, Jet):
-        raise NoRule("masked_fill by a mask or value that depends on the input")
+def _masked_fill(x: Jet, mask: Tensor, value: int | float) -> Jet:
     return x.linear(x.value.masked_fill(mask, value), x.rest.masked_fill(mask, 0.0))
 
 
 def _where(condition: Tensor, a: Any, b: Any) -> Jet:
     condition = condition.value if isinstance(condition, Jet) else condition
-    value = torch.where(condition, *(z.value if isinstance(z, Jet) else z for z in (a, b)))
+    left, right = (z.value if isinstance(z, Jet) else z for z in (a, b))
+    value: Tensor = torch.where(condition, left, right)
     jet = a if isinstance(a, Jet) else b
-    parts = (z.aligned(value.ndim) if isinstance(z, Jet) else torch.zeros((), dtype=value.dtype) for z in (a, b))
-    return jet.linear(value, torch.where(condition, *(p.to(value.device) for p in parts)))
+    left, right = (z.aligned(value.ndim) if isinstance(z, Jet) else value.new_zeros(()) for z in (a, b))
+    return jet.linear(value, torch.where(condition, left, right))
 
 
 def _structural(op: Rule) -> Rule:

@@ -25,12 +25,9 @@ def _mul(a: Any, b: Any) -> Jet:
     if not isinstance(b, Jet):
         return a.linear(value, a.aligned(value.ndim) * b)
     a, b = (Jet(z.value, z.aligned(value.ndim), z.weights) for z in (a, b))
-    cross = weighted(*_same_shape(a.first, b.first), a.weights)
+    shape = (len(a.weights), *value.shape)
+    cross = weighted(a.first.expand(shape), b.first.expand(shape), a.weights)
     return product(a, b, value, torch.mul, cross)
-
-
-def _same_shape(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    return tuple(torch.broadcast_tensors(a, b))  # type: ignore[return-value]
 
 
 def _div(a: Any, b: Any) -> Jet:
@@ -174,7 +171,7 @@ def _max_pool(x: Jet, *args: Any) -> Any:
     value, indices = aten.max_pool2d_with_indices.default(x.value, *args)
     chosen = indices.flatten(-2)
     rest = x.rest.flatten(-2).gather(-1, chosen.expand(len(x.rest), *chosen.shape))
-    return x.linear(value, rest.unflatten(-1, value.shape[-2:])), indices
+    return x.linear(value, rest.reshape(len(rest), *value.shape)), indices
 
 
 def _selection(op: Rule) -> Rule:

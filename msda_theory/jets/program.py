@@ -48,7 +48,7 @@ class Program:
         depends = _dependants(self._inputs[-1], nodes)
         missing = sorted({str(n.target) for n in depends if n.op == "call_function" and not _known(n)})
         if missing:
-            raise NoRule(", ".join(missing))
+            raise NoRule(f"the operators {', '.join(missing)}")
         self.kinked = any(n.target in KINKED for n in nodes if not depends.isdisjoint(n.all_input_nodes))
         last = _last_uses(nodes)
         self._steps = [

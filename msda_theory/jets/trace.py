@@ -70,7 +70,7 @@ def _traced(function: Callable[..., Any], tensors: list[Tensor], x: Tensor) -> f
 
 @cache
 def _decompositions() -> dict[Any, Callable[..., Any]]:
-    return {op: how for op, how in core_aten_decompositions().items() if op not in RULES}
+    return {op: how for op, how in dict(core_aten_decompositions()).items() if op not in RULES}
 
 
 def _mutates(target: Any) -> bool:

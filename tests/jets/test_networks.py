@@ -57,7 +57,12 @@ def test_network_against_nested_forward_mode(name):
     assert_near(t.second, second, 1e-9)
 
 
-# --- ways to write a network ------------------------------------------------------------------------------------------
+def test_unknown_network():
+    with pytest.raises(ValueError, match=r"expected network among \['preactresnet18', .*\], got 'lenet'; choose one"):
+        network("lenet", seed=0)
+
+
+# --- ways to write a network -----------------------------------------------------------------------------------------
 
 
 class Tokens(nn.Module):
