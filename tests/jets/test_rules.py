@@ -133,7 +133,7 @@ LINEAR = {
     "reshape": lambda z: z.transpose(1, 2).reshape(B, 4, -1).permute(0, 2, 1).contiguous().view(B, -1),
     "squeeze": lambda z: (z[:, :1].squeeze(1) + z[:, :, :1].squeeze()[:, :, :1] + z[:, :1].squeeze((1,))).unsqueeze(1),
     "matrix-t": lambda z: (z.flatten(1).t() * bank(96, B)).t(),
-    "select-slice": lambda z: z[:, 1, ::2, 1:],
+    "select-slice": lambda z: z[:, 1, ::2, 1:][...],
     "unbind": lambda z: torch.stack([a * b for a, b in zip(z.unbind(1), z.flip(1).unbind(1), strict=True)], 2),
     "split": lambda z: z.split(2, dim=1)[0] * z.split([2, 2], dim=1)[1],
     "cat": lambda z: torch.cat([z[:, :1], torch.ones(B, 1, 4, 6, dtype=torch.float64), z * z], dim=1),
@@ -163,6 +163,7 @@ LINEAR = {
 
 PRODUCTS = {
     "mul": lambda z: z * z.flip(1),
+    "detached": lambda z: z.detach().exp() * z,
     "mul-broadcast": lambda z: z.mean(dim=(2, 3), keepdim=True).sigmoid() * z,
     "mul-ranks": lambda z: z * z[:, 0].mean(0),
     "mul-constant": lambda z: bank(2, 3, 1, 1, 1) * z[:, None] * 2.0,
