@@ -50,11 +50,7 @@ def _check_outputs(model: nn.Module, images: Tensor, outputs: int) -> None:
     x = images.clone()
     with torch.no_grad():
         f = model(x)
-    if not torch.equal(x, images):
-        raise ValueError(
-            "expected a model that leaves its input as it is, got one that changes it in place; use inplace=False in "
-            "its first layers."
-        )
+    _check_unchanged(x, images)
     if not isinstance(f, Tensor) or f.shape != (len(x), outputs):
         got = tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__
         raise ValueError(
@@ -66,10 +62,25 @@ def _check_outputs(model: nn.Module, images: Tensor, outputs: int) -> None:
     check_apart(model, x)
 
 
+def _check_unchanged(x: Tensor, images: Tensor) -> None:
+    if not torch.equal(x, images):
+        raise ValueError(
+            "expected a model that leaves its input as it is, got one that changes it in place; use inplace=False in "
+            "its first layers."
+        )
+
+
 def check_apart(model: nn.Module, x: Tensor) -> None:
-    """Raise a ValueError unless outputs at ``x`` [B, ...] stay the same when the batch is split."""
+    """Raise a ValueError unless ``model`` leaves ``x`` [B, ...] as it is and gives a row [c] for each sample alone."""
+    images, x = x, x.clone()
     with torch.no_grad():
         f = model(x)
+        _check_unchanged(x, images)
+        if not isinstance(f, Tensor) or f.ndim != 2 or len(f) != len(x):
+            got = tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__
+            raise ValueError(
+                f"expected model outputs [{len(x)}, c] for {len(x)} samples, got {got}; return one row for each sample."
+            )
         parts = torch.cat([model(part) for part in (x[:1], x[1:]) if len(part)])
     tolerance = 1e-9 if x.dtype == torch.float64 else 1e-3
     difference = float((f - parts).abs().max())

@@ -59,7 +59,7 @@ class Taylor:
         Raises:
             TypeError: ``x`` is not float32 or float64.
             ValueError: normalisation by the batch or Dropout in train mode; automatic mixed precision; outputs that
-                depend on the other samples of the batch; in-place changes of the input.
+                are not [B, c] or depend on the other samples of the batch; in-place changes of the input; B = 0.
         """
         _check_input(x)
         check_eval(model)
@@ -146,7 +146,7 @@ def taylor(
     Raises:
         ValueError: if ``directions`` is not [K, B, ...] for the shape of ``x``, or K = 0; weights that are not K
             numbers; a module outside the theory (train mode, samples that influence each other, mixed precision).
-        TypeError: if ``x`` is not float32 or float64.
+        TypeError: if ``x`` is not float32 or float64, or ``directions`` differ from it in dtype or device.
     """
     if isinstance(model, Taylor):
         return model(x, directions, weights)
@@ -258,6 +258,8 @@ def differentiable() -> Iterator[None]:
 def _check_input(x: Tensor) -> None:
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"expected inputs in float32 or float64, got {x.dtype}; convert with x.double().")
+    if not len(x):
+        raise ValueError("expected at least one sample, got 0; give inputs [B, ...] with B >= 1.")
     if torch.is_autocast_enabled(x.device.type):
         raise ValueError(
             "second derivatives need one precision throughout, got automatic mixed precision; leave torch.autocast."
@@ -269,6 +271,11 @@ def _check_directions(x: Tensor, directions: Tensor, weights: Sequence[float] | 
         raise ValueError(
             f"expected directions [K, {', '.join(map(str, x.shape))}] with K >= 1, got {tuple(directions.shape)}; "
             "stack one direction for each sample."
+        )
+    if (directions.dtype, directions.device) != (x.dtype, x.device):
+        raise TypeError(
+            f"expected directions in {x.dtype} on {x.device}, as the inputs, got {directions.dtype} on "
+            f"{directions.device}; convert with directions.to(x)."
         )
     if weights is None:
         return (1.0,) * len(directions)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from msda_theory.taylor import directional, taylor
+from msda_theory.taylor import Taylor, curvature, taylor
 
 B, K, CHANNELS, SHAPE, CLASSES = 3, 4, 2, (6, 5), 3
 
@@ -84,21 +84,35 @@ def test_coefficients_against_full_derivatives(name, grad):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_directional_is_one_term_of_taylor(name):
+def test_one_direction_is_one_term_of_taylor(name):
     x, directions = problem()
-    t = taylor(NETWORKS[name], x, directions)
-    parts = [directional(NETWORKS[name], x, d) for d in directions]
-    for k, (value, slope, _) in enumerate(parts):
-        torch.testing.assert_close(value, t.value, rtol=0, atol=1e-13)
-        torch.testing.assert_close(slope, t.first[k], rtol=0, atol=1e-13)
-    torch.testing.assert_close(sum(p[2] for p in parts), t.second, rtol=0, atol=1e-12)
+    engine = Taylor(NETWORKS[name], x)
+    t = engine(x, directions)
+    parts = [engine(x, d[None]) for d in directions]
+    for k, part in enumerate(parts):
+        torch.testing.assert_close(part.value, t.value, rtol=0, atol=1e-13)
+        torch.testing.assert_close(part.first[0], t.first[k], rtol=0, atol=1e-13)
+    torch.testing.assert_close(sum(p.second for p in parts), t.second, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_curvature_is_one_combination_of_outputs(name):
+    x, directions = problem()
+    weights = torch.randn(B, CLASSES, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    engine = Taylor(NETWORKS[name], x)
+    t = engine(x, directions)
+    f, slopes, curved = curvature(engine, x, directions, weights)
+    torch.testing.assert_close(f, t.value, rtol=0, atol=1e-13)
+    torch.testing.assert_close(slopes, t.first, rtol=0, atol=1e-13)
+    torch.testing.assert_close(curved, (weights * t.second).sum(dim=1), rtol=0, atol=1e-12)
 
 
 def test_coefficients_predict_the_function_to_third_order():
     """Finite differences: f(x + t d) - f - t J d - t^2/2 d^T D2f d is of order t^3."""
     model = NETWORKS["gelu-batchnorm-avgpool"]
     x, directions = problem()
-    value, slope, second = directional(model, x, directions[0])
+    one = taylor(model, x, directions[:1])
+    value, slope, second = one.value.detach(), one.first[0].detach(), one.second.detach()
     errors = []
     for t in (1 / 16, 1 / 64):
         with torch.no_grad():

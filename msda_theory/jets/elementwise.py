@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -166,8 +167,6 @@ def _of_power(p: int | float) -> Callable[[Tensor], Derivatives]:
 
 def _elementwise(op: Rule, derivatives: Callable[..., Derivatives]) -> Rule:
     def rule(x: Jet, *args: object, **kwargs: object) -> Jet:
-        if any(isinstance(a, Jet) for a in args):
-            raise NoRule(f"{op} with two arguments that depend on the input")
         return chain(x, op(x.value, *args, **kwargs), *derivatives(x.value, *args, **kwargs))
 
     return rule
@@ -179,7 +178,9 @@ def _log_sigmoid(x: Jet) -> tuple[Jet, Tensor]:
     return chain(x, value, s, -s * (1 - s)), buffer
 
 
-def _prelu(x: Jet, weight: Tensor) -> Jet:
+def _prelu(x: Any, weight: Any) -> Jet:
+    if not isinstance(x, Jet) or isinstance(weight, Jet):
+        raise NoRule("PReLU with a slope that depends on the input")
     slope = torch.where(x.value > 0, torch.ones_like(x.value), weight)
     return x.linear(aten._prelu_kernel.default(x.value, weight), x.rest * slope)
 

@@ -1,4 +1,4 @@
-"""Rules of operators that are linear in their input, applied to all coefficients in one call; constants only shift z0."""
+"""Rules of operators linear in their input, applied to all coefficients in one call; constants only shift z0."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from msda_theory.jets.jet import Jet, NoRule, Rule
 aten = torch.ops.aten
 
 
-def _convolution(x: Jet, weight: Tensor, bias: Tensor | None, *args: Any) -> Jet:
+def _convolution(x: Any, weight: Any, bias: Tensor | None, *args: Any) -> Jet:
     if isinstance(weight, Jet) or not isinstance(x, Jet):
         raise NoRule("convolution with a kernel that depends on the input")
     value = aten.convolution.default(x.value, weight, bias, *args)
@@ -67,18 +67,17 @@ def _copy(into: Any, source: Any, *_: Any) -> Jet:
     return _expand(source if isinstance(source, Jet) else Jet.constant(source, into), shape)
 
 
-def _masked_fill(x: Jet, mask: Tensor, value: Any) -> Jet:
-    if isinstance(mask, Jet) or isinstance(value, Jet):
-        raise NoRule("masked_fill by a mask or value that depends on the input")
+def _masked_fill(x: Jet, mask: Tensor, value: int | float) -> Jet:
     return x.linear(x.value.masked_fill(mask, value), x.rest.masked_fill(mask, 0.0))
 
 
 def _where(condition: Tensor, a: Any, b: Any) -> Jet:
     condition = condition.value if isinstance(condition, Jet) else condition
-    value = torch.where(condition, *(z.value if isinstance(z, Jet) else z for z in (a, b)))
+    left, right = (z.value if isinstance(z, Jet) else z for z in (a, b))
+    value: Tensor = torch.where(condition, left, right)
     jet = a if isinstance(a, Jet) else b
-    parts = (z.aligned(value.ndim) if isinstance(z, Jet) else torch.zeros((), dtype=value.dtype) for z in (a, b))
-    return jet.linear(value, torch.where(condition, *(p.to(value.device) for p in parts)))
+    left, right = (z.aligned(value.ndim) if isinstance(z, Jet) else value.new_zeros(()) for z in (a, b))
+    return jet.linear(value, torch.where(condition, left, right))
 
 
 def _structural(op: Rule) -> Rule:
@@ -121,12 +120,16 @@ def _fill(place: Any, tensors: Sequence[Tensor]) -> Any:
 
 
 def _replace(op: Rule) -> Rule:
-    """Rule of ``op(self, source, ...)``, which writes one tensor into another: constants become jets first."""
-    structural = _structural(op)
+    """Rule of ``op(self, source, dim, ...)``, which writes one tensor into another: constants become jets first.
 
-    def rule(a: Any, b: Any, *args: Any, **kwargs: Any) -> Any:
+    Without vmap, whose gradients are wrong for select_scatter in torch 2.13.
+    """
+
+    def rule(a: Any, b: Any, dim: int = 0, *args: Any) -> Jet:
         like = a if isinstance(a, Jet) else b
-        return structural(*(z if isinstance(z, Jet) else Jet.constant(z, like) for z in (a, b)), *args, **kwargs)
+        a, b = (z if isinstance(z, Jet) else Jet.constant(z, like) for z in (a, b))
+        dim = dim % a.value.ndim
+        return like.linear(op(a.value, b.value, dim, *args), op(a.rest, b.rest, dim + 1, *args))
 
     return rule
 
@@ -164,6 +167,7 @@ _STRUCTURAL: tuple[Callable[..., Any], ...] = (
     aten._adaptive_avg_pool3d.default,
     aten.upsample_nearest2d.default,
     aten.upsample_bilinear2d.default,
+    aten.upsample_bicubic2d.default,
     aten.pixel_shuffle.default,
     aten.pixel_unshuffle.default,
     aten.im2col.default,
@@ -183,6 +187,7 @@ RULES: dict[Rule, Rule] = {
     aten._unsafe_view.default: _reshape,
     aten.expand.default: _expand,
     aten.add.Tensor: _add,
+    aten.add.Scalar: _add,
     aten.sub.Tensor: _sub,
     aten.rsub.Scalar: _rsub,
     aten.neg.default: _neg,

@@ -25,12 +25,9 @@ def _mul(a: Any, b: Any) -> Jet:
     if not isinstance(b, Jet):
         return a.linear(value, a.aligned(value.ndim) * b)
     a, b = (Jet(z.value, z.aligned(value.ndim), z.weights) for z in (a, b))
-    cross = weighted(*_same_shape(a.first, b.first), a.weights)
+    shape = (len(a.weights), *value.shape)
+    cross = weighted(a.first.expand(shape), b.first.expand(shape), a.weights)
     return product(a, b, value, torch.mul, cross)
-
-
-def _same_shape(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    return tuple(torch.broadcast_tensors(a, b))  # type: ignore[return-value]
 
 
 def _div(a: Any, b: Any) -> Jet:
@@ -68,17 +65,19 @@ def _softmax(x: Jet, dim: int, *_: Any) -> Jet:
     y = x.value.softmax(dim)
     centred = x.rest - (y * x.rest).sum(dim + 1, keepdim=True)
     spread = weighted(centred[:-1], centred[:-1], x.weights)
-    centred[-1].add_(spread - (y * spread).sum(dim, keepdim=True))
-    return x.linear(y, y * centred)
+    rest = y * centred
+    rest[-1].add_(y * (spread - (y * spread).sum(dim, keepdim=True)))
+    return x.linear(y, rest)
 
 
 def _log_softmax(x: Jet, dim: int, *_: Any) -> Jet:
     """``y = z - lse(z)``; with p = softmax(z), u = z1 - <p, z1>: ``y1 = u``, ``y2 = z2 - <p, z2> - <p, u^2>``."""
     dim = dim % x.value.ndim
     p = x.value.softmax(dim)
-    rest = x.rest - (p * x.rest).sum(dim + 1, keepdim=True)
-    rest[-1].sub_((p * weighted(rest[:-1], rest[:-1], x.weights)).sum(dim, keepdim=True))
-    return x.linear(x.value.log_softmax(dim), rest)
+    u = x.rest - (p * x.rest).sum(dim + 1, keepdim=True)
+    # Not in place: automatic differentiation has saved u.
+    second = u[-1] - (p * weighted(u[:-1], u[:-1], x.weights)).sum(dim, keepdim=True)
+    return x.linear(x.value.log_softmax(dim), torch.cat([u[:-1], second[None]]))
 
 
 def _logsumexp(x: Jet, dim: Sequence[int], keepdim: bool = False) -> Jet:
@@ -172,7 +171,7 @@ def _max_pool(x: Jet, *args: Any) -> Any:
     value, indices = aten.max_pool2d_with_indices.default(x.value, *args)
     chosen = indices.flatten(-2)
     rest = x.rest.flatten(-2).gather(-1, chosen.expand(len(x.rest), *chosen.shape))
-    return x.linear(value, rest.unflatten(-1, value.shape[-2:])), indices
+    return x.linear(value, rest.reshape(len(rest), *value.shape)), indices
 
 
 def _selection(op: Rule) -> Rule:
@@ -215,7 +214,7 @@ def _larger(sign: float) -> Rule:
         jet = a if isinstance(a, Jet) else b
         value = op(_value(a), _value(b))
         # Ties count half to each side, as in automatic differentiation.
-        share = torch.heaviside(sign * (_value(a) - _value(b)), value.new_tensor(0.5))
+        share = torch.heaviside((sign * (_value(a) - _value(b))).detach(), value.new_tensor(0.5))
         parts = [z.aligned(value.ndim) * weight for z, weight in ((a, share), (b, 1 - share)) if isinstance(z, Jet)]
         return jet.linear(value, sum(parts[1:], parts[0]))
 

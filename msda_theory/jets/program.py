@@ -28,7 +28,7 @@ class Program:
 
     Attributes:
         shape: shape of the input [B, ...].
-        kinked: whether piecewise-linear units, or selections of a largest entry, depend on the input.
+        kinked: whether piecewise-linear units, selections of a largest entry, or comparisons depend on the input.
         bytes_per_sample: of results alive at once in a plain forward pass, at most, for each sample.
     """
 
@@ -48,8 +48,8 @@ class Program:
         depends = _dependants(self._inputs[-1], nodes)
         missing = sorted({str(n.target) for n in depends if n.op == "call_function" and not _known(n)})
         if missing:
-            raise NoRule(", ".join(missing))
-        self.kinked = any(n.target in KINKED for n in depends)
+            raise NoRule(f"the operators {', '.join(missing)}")
+        self.kinked = any(n.target in KINKED for n in nodes if not depends.isdisjoint(n.all_input_nodes))
         last = _last_uses(nodes)
         self._steps = [
             _Step(n, RULES[n.target] if n in depends and _jets(n) else _plain(n), tuple(last.get(n, ())))
@@ -115,7 +115,9 @@ _STOPS = frozenset(
 def _constant(node: fx.Node) -> bool:
     """Whether the derivative of the result is 0 wherever it exists: comparisons, indices, signs, detached results."""
     value = node.meta.get("val")
-    return node.target in _STOPS or (isinstance(value, Tensor) and not value.dtype.is_floating_point)
+    if node.target in _STOPS:
+        return True
+    return isinstance(value, Tensor) and not (value.dtype.is_floating_point or value.dtype.is_complex)
 
 
 def _known(node: fx.Node) -> bool:

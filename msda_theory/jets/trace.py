@@ -18,7 +18,36 @@ from msda_theory.jets import elementwise, linear, products
 from msda_theory.jets.jet import NoRule, Rule
 
 RULES: dict[Rule, Rule] = {**linear.RULES, **elementwise.RULES, **products.RULES}
-KINKED = elementwise.PIECEWISE_LINEAR | products.SELECTIONS
+aten = torch.ops.aten
+# A function written in cases compares, as torch.where(x > 0, x, 0) does.
+_COMPARISONS: frozenset[Rule] = frozenset(
+    getattr(getattr(aten, name), kind)
+    for name, kinds in {
+        **dict.fromkeys(("gt", "ge", "lt", "le"), ("Scalar", "Tensor")),
+        **dict.fromkeys(("sign", "floor", "ceil", "round"), ("default",)),
+    }.items()
+    for kind in kinds
+)
+KINKED = elementwise.PIECEWISE_LINEAR | products.SELECTIONS | _COMPARISONS
+
+
+def register(op: Any) -> Callable[[Rule], Rule]:
+    """Decorator: the function becomes the rule of ``op`` in programs traced from then on (docs/engine.md).
+
+    Raises:
+        TypeError: if ``op`` is not an overload, such as ``torch.ops.aten.sinh.default``.
+    """
+    if not isinstance(op, torch._ops.OpOverload):
+        raise TypeError(
+            f"expected an overload of an operator, got {op}; name one, such as torch.ops.aten.sinh.default."
+        )
+
+    def add(rule: Rule) -> Rule:
+        RULES[op] = rule
+        _decompositions.cache_clear()  # operators with a rule are not decomposed
+        return rule
+
+    return add
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
@@ -60,7 +89,9 @@ def _traced(function: Callable[..., Any], tensors: list[Tensor], x: Tensor) -> f
 
 @cache
 def _decompositions() -> dict[Any, Callable[..., Any]]:
-    return {op: how for op, how in core_aten_decompositions().items() if op not in RULES}
+    # detach would become an alias, and its derivative would not be 0.
+    kept = {*RULES, aten.detach.default}
+    return {op: how for op, how in dict(core_aten_decompositions()).items() if op not in kept}
 
 
 def _mutates(target: Any) -> bool:
