@@ -129,14 +129,10 @@ def _measure(case: Case, config: Config) -> tuple[dict[str, Any], list[dict[str,
     # After the agreement, which has loaded torch's decompositions: they are not part of this trace.
     model = build(case.build, seed=config.seed, device=config.device)
     x, directions = points(case.batch, case.image, max(config.draws), seed=config.seed, device=config.device)
-    engine: Taylor | None = None
-
-    def trace() -> None:
-        nonlocal engine
-        engine = Taylor(model, x)
-
-    trace_seconds = _seconds(trace, config.device)
-    assert engine is not None
+    start = time.perf_counter()
+    engine = Taylor(model, x)
+    _wait(config.device)
+    trace_seconds = time.perf_counter() - start
     rows = [_times(case, config, model, engine, draws, agreed["agrees"]) for draws in config.draws]
     memory = peaks(case.build, case.batch, case.image, max(config.draws), seed=config.seed, device=config.device)
     network = {
@@ -196,13 +192,16 @@ def _times(
 
 
 def _seconds(call: Callable[[], object], device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
+    _wait(device)
     start = time.perf_counter()
     call()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def _checks(networks: list[dict[str, Any]], times: list[dict[str, Any]]) -> list[dict[str, Any]]:
