@@ -1,6 +1,6 @@
 """Make the results the committed ones: records, figures, and the marked blocks of README and ledger.
 
-``make records`` runs it after ``make reproduce``; the record of the benchmark comes from ``make bench``. Weights and
+``make records`` runs it after ``make reproduce``; the records of the benchmarks come from ``make bench``. Weights and
 the records of single networks stay behind.
 """
 
@@ -17,7 +17,7 @@ PAGES = ("README.md", "paper_repro.md")
 
 def publish() -> None:
     """Copy the records, draw the figures from them, fill the pages."""
-    for name, record in tables.load(RESULTS, (*tables.EXPERIMENTS, *tables.BENCHMARKS)).items():
+    for name, record in tables.load_all(RESULTS).items():
         write_record(RECORDS / f"{name}.json", record)
     drawn = ROOT / "docs" / "figures"
     shutil.rmtree(drawn, ignore_errors=True)
@@ -25,7 +25,7 @@ def publish() -> None:
         # Committed: what the pages show. Not the masks: their figure holds photographs of others.
         if path.suffix != ".png" or path.stem == "masks":
             path.unlink()
-    records = tables.load(RECORDS, (*tables.EXPERIMENTS, *tables.BENCHMARKS))
+    records = tables.load_all(RECORDS)
     for page in PAGES:
         path = ROOT / page
         write_whole(path, tables.fill(path.read_text(encoding="utf-8"), records).encode())

@@ -41,8 +41,8 @@ def reproduce(config: Config) -> tables.Records:
     pages = (tables.main_table(records), tables.ladder_table(records))
     write_whole(config.out / "table.md", ("\n\n".join(pages) + "\n").encode())
     write_whole(config.out / "table.csv", tables.every_network(records).to_csv(index=False).encode())
-    figures = [sys.executable, "-m", "figures.make", "--records", str(config.out), "--out", str(config.out / "figures")]
-    subprocess.run(figures, cwd=ROOT, check=True)
+    folders = ["--records", str(config.out), "--out", str(config.out / "figures")]
+    subprocess.run([sys.executable, "-m", "figures.make", *folders, "--no-benchmarks"], cwd=ROOT, check=True)
     return records
 
 

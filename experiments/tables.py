@@ -15,13 +15,15 @@ import numpy as np
 import pandas as pd
 import tyro
 
+from experiments import tables_bench
 from experiments.record import RECORDS, read_record
-from figures import coefficients, gap, masks, remainder
+from figures import coefficients, engine, gap, masks, remainder
 from figures.style import NAMES
 
 Records = dict[str, dict[str, Any]]
 EXPERIMENTS = ("train", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery")
-BENCHMARKS = ("bench",)
+BENCHMARKS = ("bench", "bench_taylor")
+OPTIONAL = ("bench_taylor_gpu",)
 
 
 def load(folder: Path, names: Sequence[str] = EXPERIMENTS) -> Records:
@@ -37,6 +39,12 @@ def load(folder: Path, names: Sequence[str] = EXPERIMENTS) -> Records:
             raise FileNotFoundError(f"{folder / name}.json is missing; make it with: python -m experiments.{name}")
         records[name] = record
     return records
+
+
+def load_all(folder: Path) -> Records:
+    """Records of all experiments and benchmarks, and the optional ones that are there."""
+    there = [name for name in OPTIONAL if (folder / f"{name}.json").exists()]
+    return load(folder, (*EXPERIMENTS, *BENCHMARKS, *there))
 
 
 def main_table(records: Records, *, matched: bool = False) -> str:
@@ -177,24 +185,6 @@ def summary_sentence(records: Records) -> str:
     )
 
 
-def bench_sentence(records: Records) -> str:
-    """Cost of moments and of the measured loss, from the benchmark's record."""
-    record = records["bench"]
-    result = record["result"]
-    slowest = max(m["seconds"] for m in result["moments_32x32"])
-    largest = max(m["peak_bytes"] for m in result["moments_32x32"])
-    ratios = {n: [t["ratio"] for t in result["throughput"] if t["network"] == n] for n in ("conv-32x32", "digits")}
-    commands = "; ".join(f"`{c['command']}` {c['seconds']:.0f} s" for c in result["commands"])
-    timed = f"Fresh clone and environment, packages cached: {commands}. " if commands else ""
-    return (
-        f"Dense exact moments at 32x32: {slowest:.2f} s and {largest / 1e6:.0f} MB (whole process) at most, over all "
-        f"strategies and laws. `mixed_loss` runs at {min(ratios['conv-32x32']):.2f} to {max(ratios['conv-32x32']):.2f} "
-        f"of the throughput of plain forward passes on a small 3x32x32 convolutional network (float32), "
-        f"{min(ratios['digits']):.2f} to {max(ratios['digits']):.2f} on the digits network (float64), median of "
-        f"{record['config']['rounds']} rounds. {timed}{record['machine']}; `{record['command']}`."
-    )
-
-
 def blocks(records: Records) -> dict[str, str]:
     """Every generated block by its name."""
     return {
@@ -204,11 +194,13 @@ def blocks(records: Records) -> dict[str, str]:
         "c1": ledger_c1(records),
         "c5": ledger_c5(records),
         "summary": summary_sentence(records),
-        "bench": bench_sentence(records),
+        "bench": tables_bench.bench_sentence(records["bench"]),
+        "engine": tables_bench.engine(records["bench_taylor"], records.get("bench_taylor_gpu")),
         "caption-masks": masks.CAPTION,
         "caption-coefficients": coefficients.CAPTION,
         "caption-gap": gap.CAPTION,
         "caption-remainder": remainder.CAPTION,
+        "caption-engine": engine.CAPTION,
     }
 
 

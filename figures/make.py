@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from figures import coefficients, gap, masks, remainder
+from figures import coefficients, engine, gap, masks, remainder
 from figures.style import use_style
 
 FIGURES: dict[str, Callable[[Path, Path], list[Path]]] = {
@@ -18,20 +18,24 @@ FIGURES: dict[str, Callable[[Path, Path], list[Path]]] = {
     "gap": gap.draw,
     "remainder": remainder.draw,
 }
+# From the records of ``make bench``, which ``make reproduce`` does not make.
+BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {"engine": engine.draw}
 
 
 @dataclass(frozen=True)
 class Config:
-    """Where records are read and figures written."""
+    """Where records are read and figures written; whether to draw the benchmarks too."""
 
     records: Path = Path(__file__).resolve().parent.parent / "experiments" / "records"
     out: Path = Path(__file__).resolve().parent.parent / "docs" / "figures"
+    benchmarks: bool = True
 
 
 def make(config: Config) -> list[Path]:
     """Draw every figure; returns the files."""
     use_style()
-    return [path for draw in tqdm(FIGURES.values(), desc="figures") for path in draw(config.records, config.out)]
+    figures = {**FIGURES, **BENCHMARKS} if config.benchmarks else FIGURES
+    return [path for draw in tqdm(figures.values(), desc="figures") for path in draw(config.records, config.out)]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ TRAINING = train.Config(
 
 
 def every_record() -> tables.Records:
-    return tables.load(RECORDS, (*tables.EXPERIMENTS, *tables.BENCHMARKS))
+    return tables.load_all(RECORDS)
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,14 @@ from msda_theory.masks.registry import strategies
 def test_two_rebuilds_have_the_same_bytes(tmp_path):
     first = make.make(make.Config(records=RECORDS, out=tmp_path / "a"))
     second = make.make(make.Config(records=RECORDS, out=tmp_path / "b"))
-    assert len(first) == 2 * len(make.FIGURES)
+    assert len(first) == 2 * (len(make.FIGURES) + len(make.BENCHMARKS))
     for a, b in zip(first, second, strict=True):
         assert a.read_bytes() == b.read_bytes(), a.name
+
+
+def test_figures_of_benchmarks_can_be_left_out(tmp_path):
+    drawn = make.make(make.Config(records=RECORDS, out=tmp_path, benchmarks=False))
+    assert {p.stem for p in drawn} == set(make.FIGURES)
 
 
 def test_drawing_imports_neither_torch_nor_the_package():
@@ -40,9 +45,10 @@ def test_a_missing_record_names_its_command(tmp_path):
 
 def test_every_figure_has_a_caption():
     import figures.coefficients
+    import figures.engine
     import figures.gap
     import figures.masks
     import figures.remainder
 
-    for module in (figures.coefficients, figures.gap, figures.masks, figures.remainder):
+    for module in (figures.coefficients, figures.engine, figures.gap, figures.masks, figures.remainder):
         assert len(module.CAPTION) > 100

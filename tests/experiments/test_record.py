@@ -159,3 +159,8 @@ def test_the_command_of_a_record_runs_its_configuration():
     assert record.command_line("x", Nested()) == "python -m x"
     changed = Nested(inner=Config(draws=7, names=("c", "d")), seed=3)
     assert record.command_line("x", changed) == "python -m x --inner.draws 7 --inner.names c d --seed 3"
+
+
+def test_libraries_that_are_not_installed_are_recorded_as_absent():
+    assert record._version("torch")
+    assert record._version("no-such-library") is None

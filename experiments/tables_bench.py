@@ -1,0 +1,62 @@
+"""Tables and sentences of the benchmarks, made from their records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+METHODS = ("taylor", "HVP", "nested jvp")
+
+
+def bench_sentence(record: dict[str, Any]) -> str:
+    """Cost of moments and of the measured loss, from the benchmark's record."""
+    result = record["result"]
+    slowest = max(m["seconds"] for m in result["moments_32x32"])
+    largest = max(m["peak_bytes"] for m in result["moments_32x32"])
+    ratios = {n: [t["ratio"] for t in result["throughput"] if t["network"] == n] for n in ("conv-32x32", "digits")}
+    commands = "; ".join(f"`{c['command']}` {c['seconds']:.0f} s" for c in result["commands"])
+    timed = f"Fresh clone and environment, packages cached: {commands}. " if commands else ""
+    return (
+        f"Dense exact moments at 32x32: {slowest:.2f} s and {largest / 1e6:.0f} MB (whole process) at most, over all "
+        f"strategies and laws. `mixed_loss` runs at {min(ratios['conv-32x32']):.2f} to {max(ratios['conv-32x32']):.2f} "
+        f"of the throughput of plain forward passes on a small 3x32x32 convolutional network (float32), "
+        f"{min(ratios['digits']):.2f} to {max(ratios['digits']):.2f} on the digits network (float64), median of "
+        f"{record['config']['rounds']} rounds. {timed}{record['machine']}; `{record['command']}`."
+    )
+
+
+def engine(record: dict[str, Any], gpu: dict[str, Any] | None = None) -> str:
+    """Cost of Taylor coefficients on the CPU, and on a GPU if measured: table and sentence each, as Markdown."""
+    return "\n\n".join(f"{_engine_table(r['result'])}\n\n{_engine_sentence(r)}" for r in (record, gpu) if r)
+
+
+def _engine_table(result: dict[str, Any]) -> str:
+    lines = [f"| network | B | K | {' | '.join(METHODS)} | memory | agreement |", "|---|" + "--:|" * (len(METHODS) + 4)]
+    rows = {(t["network"], t["batch"], t["draws"], t["method"]): t for t in result["times"]}
+    for network in result["networks"]:
+        name, batch, memory = network["network"], network["batch"], network["memory"]
+        largest = max(network["agreement"][k] for k in ("value", "first", "second"))
+        for draws in dict.fromkeys(k for n, b, k, _ in rows if (n, b) == (name, batch)):
+            costs = [_cost(rows[name, batch, draws, method]) for method in METHODS]
+            ratio = memory["ratio"] if draws == memory["draws"] else None
+            peak = "" if ratio is None else f"{ratio:.2f}"
+            label = f"{name}, {network['image']}x{network['image']}"
+            lines.append(f"| {label} | {batch} | {draws} | {' | '.join(costs)} | {peak} | {largest:.0e} |")
+    return "\n".join(lines)
+
+
+def _cost(row: dict[str, Any]) -> str:
+    if row["forwards"] is None:
+        return "not possible"
+    return f"{row['forwards']:.2f}{' (wrong)' if row['agrees'] is False else ''}"
+
+
+def _engine_sentence(record: dict[str, Any]) -> str:
+    traces = [n["trace_seconds"] for n in record["result"]["networks"]]
+    machine = record["machine"] if record["device"] == "CPU" else f"{record['device']}; {record['machine']}"
+    return (
+        "Time for K directions at B samples over that of a plain forward pass on K*B images (float32, median of "
+        f"{record['config']['rounds']} rounds); memory: peak of `taylor` over that of this forward pass; agreement: "
+        "largest relative difference of `taylor` from automatic differentiation, float64, reduced width. HVP gives one "
+        f"combination of outputs. Tracing once takes {min(traces):.1f} to {max(traces):.1f} s more. {machine}, "
+        f"{record['threads']} threads; torch {record['versions']['torch']}; `{record['command']}`."
+    )
