@@ -71,7 +71,7 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
 
 
 class PreActBlock(nn.Module):
-    """BatchNorm, activation, 3x3 convolution, twice; the shortcut starts after the first activation where shapes change.
+    """BatchNorm, activation, 3x3 convolution, twice; a shortcut that changes shapes starts after the first activation.
 
     He et al., "Identity Mappings in Deep Residual Networks", 2016.
     """
