@@ -22,10 +22,9 @@ from msda_theory.ladder import Ladder, dense_ladder, sampled_ladder
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
 from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.moments.moments import Moments, check_law
-from msda_theory.pairs import check_draws, tile_starts
+from msda_theory.pairs import check_draws, check_memory, tile_starts
 from msda_theory.shards import Job, Shard, cells, run_shards, split
 from msda_theory.streams import seed_from
-from msda_theory.taylor import MEMORY
 from msda_theory.terms import check_at, clean_losses
 
 _RUNS = 8  # parts of each cell that an executor can take apart
@@ -104,7 +103,7 @@ def compare(
     kink: float | None = None,
     rng: np.random.Generator,
     batch_size: int = 512,
-    memory: int = MEMORY,
+    memory: int | None = None,
     executor: Executor | None = None,
     progress: bool = False,
 ) -> Comparison:
@@ -142,6 +141,7 @@ def compare(
     if kink is not None:
         check_scale(kink)
     check_draws(draws)
+    check_memory(memory)
     job = Job(
         data=data,
         loss=loss,

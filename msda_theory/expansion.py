@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from msda_theory.checks import check_model
 from msda_theory.data import ImageData
+from msda_theory.engines import Engines
 from msda_theory.estimate import Estimate, Joint
 from msda_theory.ladder import Ladder, dense_ladder, sampled_ladder
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
 from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.moments.moments import Moments, check_law
-from msda_theory.pairs import GROUP, check_draws, draw_tiles
+from msda_theory.pairs import check_draws, draw_tiles
 from msda_theory.streams import seed_from, stream
-from msda_theory.taylor import MEMORY, engine_for
 from msda_theory.terms import check_at, clean_losses, pair_terms
 
 METHODS = ("sampled", "dense")
@@ -70,7 +70,7 @@ def expand(
     target_se: float | None = None,
     rng: np.random.Generator | None = None,
     batch_size: int = 512,
-    memory: int = MEMORY,
+    memory: int | None = None,
 ) -> Expansion:
     """Second-order expansion of the mixed loss (1) of ``strategy``, over the images of ``data``.
 
@@ -91,7 +91,7 @@ def expand(
         rng: required by ``"sampled"``.
         batch_size: images in one plain forward pass; changes results by rounding only.
         memory: bytes of intermediate results in one propagation of Taylor coefficients, about; sets the number of
-            images that share it. Changes results by rounding only.
+            images that share it, and changes results by rounding only. By default 1 GiB on the CPU, an eighth of a GPU.
 
     R1 uses the closed first moment, so its standard error is 0 (unless the strategy has no closed moments). Standard
     errors are those of the draws, for the given images (docs/theory.md, Eq. (9)).
@@ -116,12 +116,12 @@ def expand(
         seed = seed_from(rng)
         moments = needed_moments(strategy, data, law, (at,), seed)
         qbar = torch.from_numpy(moments.mean).to(data.x) if moments else None
-        engine = engine_for(model, data.x, GROUP + 2, memory)
+        engines = Engines(model, data.x, memory)
 
         def sample(number: int, source: int) -> Ladder:
             tiles = draw_tiles(data, strategy, law, number, source)
             joint = Joint.merge(
-                Joint.from_strata(pair_terms(engine, data, loss, tile, at, qbar), tile.sizes) for tile in tiles
+                Joint.from_strata(pair_terms(engines, data, loss, tile, at, qbar), tile.sizes) for tile in tiles
             )
             return sampled_ladder(joint, "", model, data, loss, moments, at, clean, batch_size)
 

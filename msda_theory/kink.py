@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from msda_theory.checks import check_model
 from msda_theory.data import ImageData
+from msda_theory.engines import Engines
 from msda_theory.estimate import Estimate, Joint
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
 from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.moments.moments import check_law
-from msda_theory.pairs import GROUP, Tile, draw_tiles, pair_batches
+from msda_theory.pairs import Tile, draw_tiles, pair_batches
 from msda_theory.streams import seed_from
-from msda_theory.taylor import MEMORY, engine_for
 from msda_theory.terms import Terms, pair_terms
 
 
@@ -59,7 +59,7 @@ def kink(
     draws: int = 64,
     rng: np.random.Generator,
     batch_size: int = 512,
-    memory: int = MEMORY,
+    memory: int | None = None,
 ) -> Kink:
     """``K(t) = 1/(2 t^2) E[l(f(x + t delta)) + l(f(x - t delta)) - 2 l(f(x))]``, Eq. (3e), at ``t`` and ``t/2``.
 
@@ -85,9 +85,9 @@ def kink(
     check_strategy(strategy)
     loss = as_loss(SoftmaxCrossEntropy() if loss is None else loss, data.num_classes)
     check_model(model, data, loss)
-    engine, parts = engine_for(model, data.x, GROUP + 2, memory), []
+    engines, parts = Engines(model, data.x, memory), []
     for tile in draw_tiles(data, strategy, law, draws, seed_from(rng)):
-        terms = pair_terms(engine, data, loss, tile, "data", None)
+        terms = pair_terms(engines, data, loss, tile, "data", None)
         values = {"r2": terms["r2"], "r3": terms["r3"], **tile_kinks(model, data, loss, tile, scale, batch_size)}
         parts.append(Joint.from_strata(values, tile.sizes))
     joint = Joint.merge(parts)

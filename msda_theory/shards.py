@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from msda_theory.data import ImageData
+from msda_theory.engines import Engines
 from msda_theory.estimate import Joint
 from msda_theory.kink import tile_kinks
 from msda_theory.losses import Loss
 from msda_theory.masks.base import Strategy
-from msda_theory.pairs import GROUP, Tile, draw_tiles
-from msda_theory.taylor import Taylor, engine_for
+from msda_theory.pairs import Tile, draw_tiles
 from msda_theory.terms import pair_losses, pair_terms
 
 
@@ -48,7 +48,7 @@ class Job:
     draws: int
     seed: int
     batch_size: int
-    memory: int
+    memory: int | None
     threads: int
 
 
@@ -88,21 +88,21 @@ def run_shards(job: Job, shards: Sequence[Shard], executor: Executor | None, pro
 
 
 def _local(job: Job, shards: Sequence[Shard], bar: tqdm[None]) -> Iterator[list[Joint]]:
-    name, engine = None, None
+    name, engines = None, None
     for shard in shards:
         if shard.cell[0] != name:
-            name, engine = shard.cell[0], _engine(job, shard)
-        yield run_shard(job, shard, engine)
+            name, engines = shard.cell[0], _engines(job, shard)
+        yield run_shard(job, shard, engines)
         bar.update()
 
 
-def run_shard(job: Job, shard: Shard, engine: Taylor | None = None) -> list[Joint]:
+def run_shard(job: Job, shard: Shard, engines: Engines | None = None) -> list[Joint]:
     """The measured loss, the terms of every law and point, and the kinks, jointly for each tile.
 
-    ``engine`` saves the trace if there is one for the model already.
+    ``engines`` saves the trace if there is one for the model already.
     """
     with _threads(job.threads):
-        engine = engine or _engine(job, shard)
+        engines = engines or _engines(job, shard)
         data, loss = job.data, job.loss
 
         def tiles(law: str) -> Iterator[Tile]:
@@ -114,8 +114,8 @@ def run_shard(job: Job, shard: Shard, engine: Taylor | None = None) -> list[Join
             values = {"measured": measured.group_means(losses)}
             for law, tile in zip(job.laws, lawful, strict=True):
                 for at in job.points:
-                    assert engine is not None, "points need an engine"
-                    terms = pair_terms(engine, data, loss, tile, at, shard.qbars[law])
+                    assert engines is not None, "points need engines"
+                    terms = pair_terms(engines, data, loss, tile, at, shard.qbars[law])
                     values.update({f"{law}.{at}.{term}": v for term, v in terms.items()})
                 if job.kink is not None:
                     kinks = tile_kinks(shard.model, data, loss, tile, job.kink, job.batch_size)
@@ -124,8 +124,8 @@ def run_shard(job: Job, shard: Shard, engine: Taylor | None = None) -> list[Join
         return joints
 
 
-def _engine(job: Job, shard: Shard) -> Taylor | None:
-    return engine_for(shard.model, job.data.x, GROUP + 2, job.memory) if job.points else None
+def _engines(job: Job, shard: Shard) -> Engines | None:
+    return Engines(shard.model, job.data.x, job.memory) if job.points else None
 
 
 @contextmanager

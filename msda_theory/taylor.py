@@ -16,9 +16,6 @@ from msda_theory.jets.jet import NoRule
 from msda_theory.jets.program import Program
 from msda_theory.jets.trace import plain_kernels, state
 
-MEMORY = 2**30  # bytes of intermediate results in one propagation
-_LARGEST_PASS = 64  # samples; more gain nothing on networks worth the memory
-
 
 @dataclass(frozen=True, eq=False)
 class TaylorCoefficients:
@@ -213,37 +210,6 @@ def _forward_over_reverse(model: nn.Module, x: Tensor, d: Tensor, weights: Tenso
     with differentiable():
         (value, _), (first, curved) = jvp(field, (x,), (d,))[:2]
     return (value, first, curved) if keep else (value.detach(), first.detach(), curved.detach())
-
-
-def engine_for(model: nn.Module, x: Tensor, copies: int, memory: int) -> Taylor:
-    """A trace of ``model`` for samples like ``x`` [m, ...] in passes of at most 64 that keep below ``memory`` bytes.
-
-    A pass over B samples along K directions keeps about (K + 2) B times the results of one sample, and half as much
-    again for intermediate sums.
-
-    Args:
-        model: module in eval mode.
-        x: some samples.
-        copies: K + 2.
-        memory: in bytes.
-
-    Raises:
-        ValueError: if one sample needs more; as `Taylor`.
-    """
-    engine = Taylor(model, _cycled(x, _LARGEST_PASS))
-    if engine.bytes_per_sample is None:
-        return engine
-    need = 3 * copies * engine.bytes_per_sample // 2
-    batch = min(engine.batch, memory // need)
-    if batch < 1:
-        raise ValueError(
-            f"expected memory for one sample, {need / 2**20:.0f} MiB, got {memory / 2**20:.0f} MiB; raise memory."
-        )
-    return engine if batch == engine.batch else Taylor(model, _cycled(x, batch))
-
-
-def _cycled(x: Tensor, number: int) -> Tensor:
-    return x[torch.arange(number, device=x.device) % len(x)]
 
 
 @contextmanager

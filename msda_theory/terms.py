@@ -23,6 +23,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from msda_theory.data import ImageData
+from msda_theory.engines import Engines
 from msda_theory.losses import Loss
 from msda_theory.pairs import PairBatch, Tile, pair_batches
 from msda_theory.taylor import Taylor, curvature
@@ -54,7 +55,7 @@ def point_and_step(batch: PairBatch, at: str, mu: Tensor, qbar: Tensor | None) -
     return batch.x + shift, delta - shift
 
 
-def pair_terms(engine: Taylor, data: ImageData, loss: Loss, tile: Tile, at: str, qbar: Tensor | None) -> Terms:
+def pair_terms(engines: Engines, data: ImageData, loss: Loss, tile: Tile, at: str, qbar: Tensor | None) -> Terms:
     """base, r1, r2, r3 of a tile as means over its groups of draws, [n, G] each; their means are the sampled terms (3).
 
     At the data and at the conditional mean the draws of a group share their point, and so one propagation. At the
@@ -64,7 +65,7 @@ def pair_terms(engine: Taylor, data: ImageData, loss: Loss, tile: Tile, at: str,
     groups = [slice(j, j + 1) for j in range(k)] if at == "mask" else tile.groups
     sample = np.repeat(np.arange(n), len(groups))
     draws, sizes = (np.tile(a, (n, 1)) for a in _padded(groups))
-    rows = []
+    engine, rows = engines.sized(draws.shape[1], len(sample)), []
     for low in range(0, len(sample), engine.batch):
         part = slice(low, low + engine.batch)
         rows.append(_terms(engine, data, loss, tile, at, qbar, sample[part], draws[part], sizes[part, 0]))

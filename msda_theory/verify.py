@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from msda_theory.checks import check_model
 from msda_theory.data import ImageData
 from msda_theory.dense import exact_mixed_loss, pair_weights
+from msda_theory.engines import Engines
 from msda_theory.estimate import Estimate, Joint
 from msda_theory.ladder import exact_moments
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
 from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.moments.moments import Moments, check_law
-from msda_theory.pairs import GROUP, draw_tiles, pair_batches
+from msda_theory.pairs import draw_tiles, pair_batches
 from msda_theory.streams import seed_from
-from msda_theory.taylor import MEMORY, engine_for
 from msda_theory.terms import clean_losses, pair_terms
 
 METHODS = ("enumerated", "paired")
@@ -65,7 +65,7 @@ def remainder_order(
     draws: int = 64,
     rng: np.random.Generator | None = None,
     batch_size: int = 512,
-    memory: int = MEMORY,
+    memory: int | None = None,
 ) -> RemainderOrder:
     """Order of the remainder of the expansion at the data, with ``delta`` replaced by ``t delta``; Eq. (3d).
 
@@ -166,12 +166,12 @@ def _paired(
     draws: int,
     seed: int,
     batch_size: int,
-    memory: int,
+    memory: int | None,
 ) -> list[Estimate]:
     parts: list[list[Estimate]] = []
-    engine = engine_for(model, data.x, GROUP + 2, memory)
+    engines = Engines(model, data.x, memory)
     for tile in draw_tiles(data, strategy, law, draws, seed):
-        terms = pair_terms(engine, data, loss, tile, "data", None)
+        terms = pair_terms(engines, data, loss, tile, "data", None)
         second = terms["r2"] + terms["r3"]
         row = []
         for t in steps:

@@ -18,7 +18,7 @@ PACKAGES = ("msda_theory", "experiments", "figures")
 LEVELS: list[set[str]] = [
     {"streams", "estimate", "data", "losses", "checks"},
     {"moments.", "masks.", "jets."},
-    {"taylor", "pairs"},
+    {"taylor", "pairs", "engines"},
     {"terms", "dense", "first_order", "ladder", "expansion", "mixed_loss", "distance", "kink", "shards"},
     {"verify", "compare"},
     {"__init__"},
