@@ -64,9 +64,17 @@ class Jet:
 
 
 def weighted(a: Tensor, b: Tensor, weights: tuple[float, ...]) -> Tensor:
-    """``sum_k w_k a_k b_k`` for a, b [K, *S], without an array of the size of a."""
+    """``sum_k w_k a_k b_k`` for a, b [K, *S].
+
+    On the CPU without an array of the size of a, one k after the other; on a GPU in few kernels, whatever K.
+    """
     if not weights:
         return torch.zeros_like(a.sum(dim=0) * b.sum(dim=0))
+    if a.is_cuda:
+        products = a * b
+        if set(weights) != {1.0}:
+            products = products * products.new_tensor(weights).reshape(-1, *(1,) * (products.ndim - 1))
+        return products.sum(dim=0)
     total = a[0] * b[0] if weights[0] == 1.0 else weights[0] * a[0] * b[0]
     for w, u, v in zip(weights[1:], a[1:], b[1:], strict=True):
         total = total.addcmul_(u, v, value=w)
