@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import RLock
 from typing import Any
 
 import torch
@@ -48,6 +49,9 @@ def register(op: Any) -> Callable[[Rule], Rule]:
         return rule
 
     return add
+
+
+_TURNS = RLock()
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
@@ -101,8 +105,13 @@ def _mutates(target: Any) -> bool:
 @contextmanager
 def plain_kernels() -> Iterator[None]:
     """Attention and transformer layers written out in matrix products: their fused kernels have no rules and no
-    forward mode.
+    forward mode. The choice is global to the process, so threads take turns.
     """
+    with _TURNS:
+        yield from _plain_kernels()
+
+
+def _plain_kernels() -> Iterator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
