@@ -34,6 +34,9 @@ from msda_theory.streams import stream
 SOURCES = (*train.SOURCES, "expansion_gap.py")
 
 
+KINK = 1 / 8  # step t of the second-order response by symmetric differences, docs/theory.md, Eq. (3e)
+
+
 @dataclass(frozen=True)
 class Config:
     """Which networks, which strategies, how many images and draws."""
@@ -94,14 +97,16 @@ def _analyse(trained: dict[str, Any], config: Config, folder: Path) -> dict[str,
         rng = stream(config.seed, "expansion_gap", train.RunConfig(**trained["config"]).name)
         return compare({"model": model}, data, strategies, draws=config.draws, rng=rng, **options)
 
-    at_data = measure(at="data", method="dense", law=("exact", "paper"))
+    at_data = measure(at="data", method="dense", law=("exact", "paper"), kink=KINK)
     elsewhere = measure(at=("mean", "mask"))
+    kinks = at_data.frame().query("law == 'exact'").replace({"strategy": labels})
     rows = pd.concat([at_data.frame(), elsewhere.frame()], ignore_index=True)
-    rows = rows.drop(columns="model").replace({"strategy": labels})
+    rows = rows.drop(columns=["model", *(c for c in rows if c.startswith("kink"))]).replace({"strategy": labels})
     weights = at_data.weights["model"]
     by_distance = [gradient_term_by_distance(weights, s.moments(data.shape)) for s in strategies]
     return {
         "rows": rows.to_dict(orient="records"),
+        "kinks": kinks[["strategy", "r2", "r3", *(c for c in kinks if c.startswith("kink"))]].to_dict(orient="records"),
         "r2_by_distance": {
             "distance": by_distance[0].distance,
             "pairs": by_distance[0].pairs,
@@ -122,14 +127,15 @@ def _summary(config: Config, records: list[dict[str, Any]]) -> dict[str, Any]:
         "columns": rows.drop(columns=["method"]).round(6).to_dict(orient="list"),
         "summary": summary,
         "shares": _shares(pd.DataFrame(summary)),
+        "kinks": _kinks(records),
         "distance": _distance(config, records),
         "checks": [*_sign_checks(rows), *_share_checks(summary)],
     }
 
 
-def _labelled(record: dict[str, Any]) -> pd.DataFrame:
+def _labelled(record: dict[str, Any], part: str = "rows") -> pd.DataFrame:
     run_config = record["config"]["run"]
-    frame = pd.DataFrame(record["result"]["rows"])
+    frame = pd.DataFrame(record["result"][part])
     frame.insert(0, "training", run_config["strategy"])
     frame.insert(1, "activation", run_config["activation"])
     frame.insert(2, "seed", run_config["seed"])
@@ -155,6 +161,23 @@ def _shares(summary: pd.DataFrame) -> list[dict[str, Any]]:
         for name in ("explained", "explained_gn"):
             values = np.array([v["mean"] for v in group[name]])
             row[name] = {"min": values.min(), "median": np.median(values), "max": values.max()}
+        out.append(row)
+    return out
+
+
+def _kinks(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Second-order response at the data over R2 + R3, at t and t/2, over kinds of training and strategies.
+
+    Means over seeds first, exact law. 1 where derivatives see all of the response.
+    """
+    kinks = pd.concat([_labelled(r, "kinks") for r in records], ignore_index=True)
+    means = kinks.groupby(["activation", "training", "strategy"], sort=False).mean(numeric_only=True)
+    out = []
+    for activation, group in means.groupby("activation", sort=False):
+        row: dict[str, Any] = {"activation": activation, "t": KINK, "cells": len(group)}
+        for name in ("kink", "kink_half"):
+            ratio = (group[name] / (group["r2"] + group["r3"])).to_numpy()
+            row[name] = {"min": ratio.min(), "median": np.median(ratio), "max": ratio.max()}
         out.append(row)
     return out
 

@@ -124,7 +124,20 @@ def ledger_c1(records: Records) -> str:
         f"{span('softplus', 'mean', 'exact')}, at the mask without R3 "
         f"{span('softplus', 'mask', 'exact', 'explained_gn')}; ReLU, at the data {span('relu', 'data', 'exact')}, at "
         f"the mask without R3 {span('relu', 'mask', 'exact', 'explained_gn')}. CutMix on CutMix-trained softplus "
-        f"networks: {_own_cutmix(records)}."
+        f"networks: {_own_cutmix(records)}. {_kink_sentence(result['kinks'])}"
+    )
+
+
+def _kink_sentence(kinks: list[dict[str, Any]]) -> str:
+    """How much of the second-order response at the data derivatives see."""
+
+    def span(row: dict[str, Any], column: str) -> str:
+        return f"{row[column]['median']:.2f} ({row[column]['min']:.2f} to {row[column]['max']:.2f})"
+
+    parts = "; ".join(f"{k['activation']} {span(k, 'kink')}, at half the step {span(k, 'kink_half')}" for k in kinks)
+    return (
+        f"Second-order response at the data by symmetric differences, t = {kinks[0]['t']:g}, over R2 + R3, median "
+        f"(range) over cells: {parts}."
     )
 
 
