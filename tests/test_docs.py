@@ -62,6 +62,7 @@ def test_every_equation_mentioned_in_the_page_exists():
     assert mentioned <= tags, f"mentioned, but not tagged: {sorted(mentioned - tags)}"
 
 
+@pytest.mark.filterwarnings("ignore:Port .* is already in use")
 def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     """All python blocks, in order and in one namespace, in an empty folder."""
     text = README.read_text(encoding="utf-8")
