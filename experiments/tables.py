@@ -208,6 +208,7 @@ def blocks(records: Records) -> dict[str, str]:
         "c5": ledger_c5(records),
         "summary": summary_sentence(records),
         "bench": tables_bench.bench_sentence(records["bench"]),
+        "engine-summary": tables_bench.engine_summary(records["bench_taylor"]),
         "engine": tables_bench.engine(records["bench_taylor"], records.get("bench_taylor_gpu")),
         "caption-masks": masks.CAPTION,
         "caption-coefficients": coefficients.CAPTION,

@@ -24,6 +24,21 @@ def bench_sentence(record: dict[str, Any]) -> str:
     )
 
 
+def engine_summary(record: dict[str, Any]) -> str:
+    """Cost on the CPU in one sentence for each network."""
+    cost = {(t["network"], t["draws"], t["method"]): t["forwards"] for t in record["result"]["times"]}
+    draws = list(dict.fromkeys(k for _, k, _ in cost))
+    parts = []
+    for network in record["result"]["networks"]:
+        name = network["network"]
+        spans = {m: " / ".join(f"{cost[name, k, m]:.1f}" for k in draws) for m in ("taylor", "nested jvp")}
+        parts.append(f"{name} {spans['taylor']} (nested forward mode: {spans['nested jvp']})")
+    return (
+        f"Cost in plain forward passes for each direction, K = {' / '.join(map(str, draws))} directions at "
+        f"{record['config']['batch']} images: {'; '.join(parts)}. {record['machine']}; `{record['command']}`."
+    )
+
+
 def engine(record: dict[str, Any], gpu: dict[str, Any] | None = None) -> str:
     """Cost of Taylor coefficients on the CPU, and on a GPU if measured: table and sentence each, as Markdown."""
     return "\n\n".join(f"{_engine_table(r['result'])}\n\n{_engine_sentence(r)}" for r in (record, gpu) if r)

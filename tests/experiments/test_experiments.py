@@ -10,6 +10,7 @@ import torch
 from experiments import expansion_gap, mask_coefficients, mask_gallery, remainder_order, reproduce, tables, train
 from experiments.data import digits
 from experiments.models import small_conv_net
+from experiments.publish import PAGES
 from experiments.record import RECORDS, ROOT, plain
 
 TRAINING = train.Config(
@@ -130,7 +131,7 @@ def test_committed_records_are_complete_and_hold():
         assert "local changes" not in record["commit"], name
 
 
-@pytest.mark.parametrize("page", ["README.md", "paper_repro.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_pages_hold_the_numbers_of_the_committed_records(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     assert tables.fill(text, every_record()) == text
