@@ -19,21 +19,43 @@ def check_model(model: nn.Module, data: ImageData, loss: Loss) -> None:
         ValueError: BatchNorm or Dropout in train mode, wrong output shape, outputs that are not finite or that
             depend on the other samples of the batch.
     """
+    check_precision(data.x.device)
+    check_module(model, data.x)
+    check_eval(model)
+    _check_outputs(model, data.x[:3], loss.outputs(data.num_classes))
+
+
+def check_module(model: nn.Module, x: Tensor) -> None:
+    """Raise unless ``model`` is a module in Python code with parameters on the device and in the dtype of ``x``.
+
+    Raises:
+        TypeError, ValueError: with the parameter that differs.
+    """
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}; wrap the function in a module.")
-    check_eval(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            f"expected a module in Python code, got {type(model).__name__}; pass the module that torch.jit was given."
+        )
     for name, parameter in model.named_parameters():
-        if parameter.device != data.x.device:
+        if parameter.device != x.device:
             raise ValueError(
-                f"expected model and images on one device, got {parameter.device} ({name}) and {data.x.device}; move "
+                f"expected model and images on one device, got {parameter.device} ({name}) and {x.device}; move "
                 "one of them."
             )
-        if parameter.dtype != data.x.dtype:
+        if parameter.dtype != x.dtype:
             raise TypeError(
-                f"expected parameters in the dtype of the images ({data.x.dtype}), got {parameter.dtype} "
+                f"expected parameters in the dtype of the images ({x.dtype}), got {parameter.dtype} "
                 f"({name}); convert with model.to(x.dtype) or data.to(dtype)."
             )
-    _check_outputs(model, data.x[:3], loss.outputs(data.num_classes))
+
+
+def check_precision(device: torch.device) -> None:
+    """Raise a ValueError under automatic mixed precision."""
+    if torch.is_autocast_enabled(device.type):
+        raise ValueError(
+            "second derivatives need one precision throughout, got automatic mixed precision; leave torch.autocast."
+        )
 
 
 def check_eval(model: nn.Module) -> None:

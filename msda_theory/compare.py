@@ -126,7 +126,8 @@ def compare(
         batch_size: images in one plain forward pass; changes results by rounding only.
         memory: bytes of intermediate results in one propagation of Taylor coefficients, as in `expand`.
         executor: any ``concurrent.futures`` executor; the work is split by model, strategy and images, and the table
-            is the same to the bit as without one. Models and data are pickled.
+            is the same to the bit as without one, on equal machines. Every part carries its model and the data,
+            pickled; threads of one process take turns.
         progress: show a progress bar.
 
     Raises:
@@ -142,6 +143,11 @@ def compare(
         check_scale(kink)
     check_draws(draws)
     check_memory(memory)
+    if executor is not None and not isinstance(executor, Executor):
+        raise TypeError(
+            f"expected a concurrent.futures executor, got {type(executor).__name__}; for Dask pass "
+            "client.get_executor()."
+        )
     job = Job(
         data=data,
         loss=loss,

@@ -86,12 +86,14 @@ def expand(
             ``"dense"``, exact by full Jacobians and Hessians, for small images and strategies with closed moments
             (at the mask: with ``atoms``, since the law is enumerated).
         draws: pairs for each image, at least 2; ``"sampled"`` only.
-        target_se: wanted standard error of ``total``. Then ``draws`` pairs are a pilot, which decides how many fresh
-            pairs are drawn and is not used further: ``ceil(draws (se / target_se)^2)``, at least 2.
+        target_se: wanted standard error of the sampled part of ``total``; ``"sampled"`` only. Then ``draws`` pairs are
+            a pilot, which decides how many fresh pairs are drawn and is not used further:
+            ``ceil(draws (se / target_se)^2)``, at least 2.
         rng: required by ``"sampled"``.
         batch_size: images in one plain forward pass; changes results by rounding only.
         memory: bytes of intermediate results in one propagation of Taylor coefficients, about; sets the number of
             images that share it, and changes results by rounding only. By default 1 GiB on the CPU, an eighth of a GPU.
+            Modules with an operator that has no rule take 64 images at once instead.
 
     R1 uses the closed first moment, so its standard error is 0 (unless the strategy has no closed moments). Standard
     errors are those of the draws, for the given images (docs/theory.md, Eq. (9)).
@@ -107,6 +109,8 @@ def expand(
     check_strategy(strategy)
     check_model(model, data, loss)
     clean = Estimate(float(clean_losses(model, data, loss, batch_size).mean()), 0.0, len(data))
+    if target_se is not None and (method == "dense" or not isinstance(target_se, int | float)):
+        raise TypeError(f"expected target_se, a number, with method='sampled' only, got {target_se!r}; leave it out.")
     if method == "dense":
         ladder = dense_ladder(model, data, strategy, loss, law, at, clean)
     else:

@@ -128,5 +128,5 @@ def tile_kinks(model: nn.Module, data: ImageData, loss: Loss, tile: Tile, scale:
 
 def check_scale(scale: float) -> None:
     """Raise a ValueError unless ``scale`` is in (0, 1]."""
-    if not 0 < scale <= 1:
-        raise ValueError(f"expected a scale in (0, 1], got {scale}; give the share of the step, e.g. 1/8.")
+    if not isinstance(scale, int | float) or not 0 < scale <= 1:
+        raise ValueError(f"expected a scale in (0, 1], got {scale!r}; give the share of the step, e.g. 1/8.")

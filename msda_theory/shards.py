@@ -11,6 +11,7 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
+from threading import RLock
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ from msda_theory.losses import Loss
 from msda_theory.masks.base import Strategy
 from msda_theory.pairs import Tile, draw_tiles
 from msda_theory.terms import pair_losses, pair_terms
+
+_TURNS = RLock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +104,8 @@ def run_shard(job: Job, shard: Shard, engines: Engines | None = None) -> list[Jo
 
     ``engines`` saves the trace if there is one for the model already.
     """
-    with _threads(job.threads):
+    # One at a time in a process: threads, and the choice of attention kernels while tracing, are global to it.
+    with _TURNS, _threads(job.threads):
         engines = engines or _engines(job, shard)
         data, loss = job.data, job.loss
 

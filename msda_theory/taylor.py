@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jvp, vjp
+from torch.func import jvp, vjp
 
-from msda_theory.checks import check_apart, check_eval
+from msda_theory.checks import check_apart, check_eval, check_module, check_precision
 from msda_theory.jets.jet import NoRule
 from msda_theory.jets.program import Program
-from msda_theory.jets.trace import plain_kernels, state
+from msda_theory.jets.trace import call, plain_kernels, state
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +54,17 @@ class Taylor:
             UserWarning: naming the operators without a rule.
 
         Raises:
-            TypeError: ``x`` is not float32 or float64.
+            TypeError: ``x`` is not float32 or float64; a model that is no module in Python code, or of another dtype.
             ValueError: normalisation by the batch or Dropout in train mode; automatic mixed precision; outputs that
                 are not [B, c] or depend on the other samples of the batch; in-place changes of the input; B = 0.
         """
         _check_input(x)
+        check_module(model, x)
         check_eval(model)
         check_apart(model, x[:3])
+        model = getattr(model, "_orig_mod", model)  # of torch.compile, which cannot be traced
         self.module, self.batch = model, len(x)
+        self._modes = [m.training for m in model.modules()]
         self._sample = (x.shape[1:], x.dtype, x.device)
         self._program: Program | None = None
         self.fallback: str | None = None
@@ -82,6 +85,11 @@ class Taylor:
         """As `taylor`."""
         _check_input(x)
         check_eval(self.module)
+        if [m.training for m in self.module.modules()] != self._modes:
+            raise ValueError(
+                "expected the module in the mode of the trace, got other train or eval flags; call eval(), or trace "
+                "again with Taylor(model, x)."
+            )
         weights = _check_directions(x, directions, weights)
         if (x.shape[1:], x.dtype, x.device) != self._sample:
             shape, dtype, device = self._sample
@@ -111,14 +119,16 @@ class Taylor:
 
     def _verify(self, program: Program, x: Tensor) -> None:
         """Raise NoRule unless the program runs and gives the outputs of the module."""
-        with torch.no_grad():
-            value, first, _ = program(x, x[None], (1.0,))
-            expected = self.module(x)
         tolerance = 1e-9 if x.dtype == torch.float64 else 1e-3
-        if value.shape != expected.shape or first.shape[1:] != value.shape:
-            raise NoRule("outputs that change shape when traced")
-        if float((value - expected).abs().max()) > tolerance * (1 + float(expected.abs().max())):
-            raise NoRule("outputs that differ when traced (random, or state kept outside parameters)")
+        # Elsewhere too: values of x that the code took out of torch would be constants of the trace.
+        for z in (x, 0.75 * x.flip(0) + 0.125 * x.flip(-1)):
+            with torch.no_grad():
+                value, first, _ = program(z, z[None], (1.0,))
+                expected = self.module(z)
+            if value.shape != expected.shape or first.shape[1:] != value.shape:
+                raise NoRule("outputs that change shape when traced")
+            if not bool(((value - expected).abs() <= tolerance * (1 + expected.abs().max())).all()):
+                raise NoRule("outputs that differ when traced (random, state kept outside parameters, values of x)")
 
 
 def taylor(
@@ -201,7 +211,7 @@ def _forward_over_reverse(model: nn.Module, x: Tensor, d: Tensor, weights: Tenso
     tensors = {name: t if keep else t.detach() for name, t in state(model).items()}
 
     def function(z: Tensor) -> Tensor:
-        return functional_call(model, tensors, (z,))
+        return call(model, tensors, z)
 
     def field(z: Tensor) -> tuple[Tensor, Tensor]:
         value, pull = vjp(function, z)[:2]
@@ -226,10 +236,7 @@ def _check_input(x: Tensor) -> None:
         raise TypeError(f"expected inputs in float32 or float64, got {x.dtype}; convert with x.double().")
     if not len(x):
         raise ValueError("expected at least one sample, got 0; give inputs [B, ...] with B >= 1.")
-    if torch.is_autocast_enabled(x.device.type):
-        raise ValueError(
-            "second derivatives need one precision throughout, got automatic mixed precision; leave torch.autocast."
-        )
+    check_precision(x.device)
 
 
 def _check_directions(x: Tensor, directions: Tensor, weights: Sequence[float] | None) -> Sequence[float]:

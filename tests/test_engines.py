@@ -56,7 +56,7 @@ def test_a_traced_pass_is_kept():
 
 def test_too_little_memory_for_one_image_is_refused():
     model, data = problem()
-    with pytest.raises(ValueError, match=r"expected memory for one image, .* MiB, got .* MiB; raise memory"):
+    with pytest.raises(ValueError, match=r"expected memory for one image, .* bytes, got 1 bytes; raise memory"):
         expand(model, data, CutMix(), draws=4, memory=1, rng=np.random.default_rng(0))
 
 
@@ -186,3 +186,11 @@ def test_targets_are_checked(target, match):
     model, data = problem()
     with pytest.raises(ValueError, match=match):
         expand(model, data, CutMix(), draws=4, target_se=target, rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("options", [{"method": "dense", "target_se": 0.1}, {"target_se": "a"}], ids=str)
+def test_a_target_needs_a_number_and_draws(options):
+    model, data = problem()
+    match = "expected target_se, a number, with method='sampled' only, got"
+    with naive.as_users_run_it(), pytest.raises(TypeError, match=match):
+        expand(model, data, CutMix(), rng=np.random.default_rng(0), **options)

@@ -102,11 +102,11 @@ def test_compare_reports_it():
     assert without.rows[0].r2.mean == c.rows[0].r2.mean  # the same draws
 
 
-@pytest.mark.parametrize("scale", [0.0, -0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("scale", [0.0, -0.1, 1.5, float("nan"), "x"])
 def test_scales_outside_the_step_are_refused(scale):
     model, data = problem()
     match = r"expected a scale in \(0, 1\], got .*; give the share of the step, e.g. 1/8"
-    with pytest.raises(ValueError, match=match):
+    with naive.as_users_run_it(), pytest.raises(ValueError, match=match):
         kink(model, data, CutMix(), scale=scale, rng=np.random.default_rng(0))
-    with pytest.raises(ValueError, match=match):
+    with naive.as_users_run_it(), pytest.raises(ValueError, match=match):
         compare({"net": model}, data, [CutMix()], kink=scale, rng=np.random.default_rng(0))

@@ -65,6 +65,23 @@ def test_threads_give_the_table_of_one(alone):
         assert table(pool).rows == alone.rows
 
 
+def test_threads_agree_on_a_network_with_attention():
+    """Attention has several kernels, and tracing chooses one for the whole process."""
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.head = encoder, nn.Linear(8, 3)
+
+        def forward(self, x):
+            return self.head(self.encoder(x.flatten(2)[:, :, :8].reshape(len(x), 2, 8)).mean(dim=1))
+
+    nets = {"tokens": naive.randomize(Tokens(), 2, gain=2.0)}
+    with ThreadPoolExecutor(4) as pool:
+        assert table(pool, nets).rows == table(nets=nets).rows
+
+
 def test_a_dask_cluster_gives_the_table_of_one(alone, cluster):
     assert table(cluster.get_executor()).rows == alone.rows
 
@@ -130,6 +147,14 @@ def test_an_error_of_a_shard_ends_the_comparison():
 
     with pytest.raises(RuntimeError, match="out of memory"):
         table(Failing())
+
+
+def test_what_is_no_executor_is_refused():
+    with (
+        naive.as_users_run_it(),
+        pytest.raises(TypeError, match=r"expected a concurrent\.futures executor, got int; for"),
+    ):
+        table(4)
 
 
 def test_other_seeds_give_other_tables(alone):

@@ -164,7 +164,10 @@ def _vector_norm(x: Jet, ord: int | float = 2, dim: Any = None, keepdim: bool = 
     dims = [d % x.value.ndim for d in (range(x.value.ndim) if dim is None else [dim] if isinstance(dim, int) else dim)]
     square = _mul(x, x)
     v = x.linear(square.value.sum(dims, keepdim), square.rest.sum([d + 1 for d in dims], keepdim))
-    return chain(v, v.value.sqrt(), *_of_power(0.5)(v.value))
+    # At 0, where the norm has no derivative, 0: as automatic differentiation does.
+    safe = torch.where(v.value > 0, v.value, 1.0)
+    d1, d2 = (d * (v.value > 0) for d in _of_power(0.5)(safe) if d is not None)
+    return chain(v, v.value.sqrt(), d1, d2)
 
 
 def _max_pool(x: Jet, *args: Any) -> Any:

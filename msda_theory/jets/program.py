@@ -37,8 +37,9 @@ class Program:
 
         Raises:
             NoRule: naming the operators without a rule, or what cannot be traced.
+            ValueError: results of lower precision than the input.
         """
-        self._model = model
+        self._model, self._places = model, list(state(model))
         module = operators(model, x)
         self.shape = x.shape
         nodes = list(module.graph.nodes)
@@ -46,6 +47,7 @@ class Program:
         self._output = _only(nodes[-1].args[0])
         self._constants = {n: getattr(module, n.target) for n in nodes if n.op == "get_attr"}
         depends = _dependants(self._inputs[-1], nodes)
+        _check_precision(depends, x.dtype)
         missing = sorted({str(n.target) for n in depends if n.op == "call_function" and not _known(n)})
         if missing:
             raise NoRule(f"the operators {', '.join(missing)}")
@@ -60,9 +62,17 @@ class Program:
 
     def __call__(self, x: Tensor, directions: Tensor, weights: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
         """Value [B, c], first [K, B, c] and ``sum_k w_k`` second [B, c] for x [B, ...], directions [K, B, ...]."""
-        jet = Jet.line(x, directions, tuple(weights))
-        tensors = (*state(self._model).values(), jet)
-        results: dict[fx.Node, Any] = {**dict(zip(self._inputs, tensors, strict=True)), **self._constants}
+        jet, tensors = Jet.line(x, directions, tuple(weights)), state(self._model)
+        if list(tensors) != self._places:
+            changed = sorted(set(tensors) ^ set(self._places))
+            raise ValueError(
+                f"expected the parameters and buffers of the trace, got changes at {changed}; trace again with "
+                "Taylor(model, x)."
+            )
+        results: dict[fx.Node, Any] = {
+            **dict(zip(self._inputs, (*tensors.values(), jet), strict=True)),
+            **self._constants,
+        }
         for step in self._steps:
             args = fx.map_arg(step.place.args, results.__getitem__)
             kwargs = fx.map_arg(step.place.kwargs, results.__getitem__)
@@ -74,6 +84,16 @@ class Program:
         if not isinstance(out, Jet):
             out = Jet.constant(out, jet)
         return out.value, out.first, out.second
+
+
+def _check_precision(nodes: set[fx.Node], dtype: torch.dtype) -> None:
+    kinds = {v.dtype for n in nodes if isinstance(v := n.meta.get("val"), Tensor) and v.is_floating_point()}
+    lower = sorted(str(k) for k in kinds if k.itemsize < dtype.itemsize)
+    if lower:
+        raise ValueError(
+            f"second derivatives need one precision throughout, got {', '.join(lower)} inside the module for inputs in "
+            f"{dtype}; leave torch.autocast and casts out of its forward."
+        )
 
 
 def _only(output: Any) -> fx.Node:

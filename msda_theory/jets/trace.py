@@ -55,8 +55,22 @@ _TURNS = RLock()
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by name, as they are now."""
-    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    """Parameters and buffers by place, as they are now.
+
+    Every place once, though a module may have several names and a tensor several places: `call` would leave a module
+    with copies of its parameters otherwise.
+    """
+    found: dict[str, Tensor] = {}
+    for prefix, module in model.named_modules():
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                found[f"{prefix}.{name}" if prefix else name] = tensor
+    return found
+
+
+def call(model: nn.Module, tensors: dict[str, Tensor], z: Tensor) -> Any:
+    """``model(z)`` with these tensors in the places of its `state`."""
+    return functional_call(model, tensors, (z,), tie_weights=False)
 
 
 def operators(model: nn.Module, x: Tensor) -> fx.GraphModule:
@@ -70,9 +84,10 @@ def operators(model: nn.Module, x: Tensor) -> fx.GraphModule:
     names = list(state(model))
 
     def function(tensors: list[Tensor], z: Tensor) -> Any:
-        return functional_call(model, dict(zip(names, tensors, strict=True)), (z,))
+        return call(model, dict(zip(names, tensors, strict=True)), z)
 
-    tensors = [t.detach() for t in state(model).values()]
+    # Contiguous: in other memory layouts some operators decompose into raw strides.
+    tensors, x = [t.detach().contiguous() for t in state(model).values()], x.contiguous()
     module = _traced(function, tensors, x)
     if any(node.op == "call_function" and _mutates(node.target) for node in module.graph.nodes):
         # Of the traced module, since decompositions may write in place too.
