@@ -224,9 +224,7 @@ class Counts(nn.Module):
 
 
 def test_state_kept_elsewhere_is_found():
-    with pytest.warns(
-        UserWarning, match=r"no second-order rule for outputs that differ when traced \(random, state"
-    ):
+    with pytest.warns(UserWarning, match=r"no second-order rule for outputs that differ when traced \(random, state"):
         Taylor(Counts(), points()[0])
 
 
