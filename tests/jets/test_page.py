@@ -31,7 +31,7 @@ def test_the_code_of_the_page_runs(rules):
     """All python blocks, in order and in one namespace."""
     text = PAGE.read_text(encoding="utf-8")
     blocks = [(m.start(), m.group(1)) for m in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     known, namespace = len(rules), {"__name__": "page"}
     for start, block in blocks:
         line = text[:start].count("\n") + 2
