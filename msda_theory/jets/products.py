@@ -44,9 +44,11 @@ def _matmul(a: Any, b: Any) -> Jet:
         return a.linear(value, torch.matmul(a.rest, b))
     if not isinstance(a, Jet):
         return b.linear(value, torch.matmul(a, b.rest))
-    scale = a.rest.new_tensor(a.weights).reshape(-1, *(1,) * a.value.ndim)
+    first = a.first
+    if set(a.weights) != {1.0}:
+        first = first * first.new_tensor(a.weights).reshape(-1, *(1,) * a.value.ndim)
     # sum_k a_k b_k is one product of [.., n, K m] with [.., K m, p].
-    left = (scale * a.first).movedim(0, -2).flatten(-2)
+    left = first.movedim(0, -2).flatten(-2)
     right = b.first.movedim(0, -3).flatten(-3, -2)
     return product(a, b, value, torch.matmul, torch.matmul(left, right))
 
