@@ -206,7 +206,7 @@ def test_float32_is_warned_about_and_fits_only_what_is_above_its_rounding():
     model, data = problem()
     model, data = model.float(), data.to(torch.float32)
     with pytest.warns(UserWarning, match=r"the order of a remainder needs float64, got images in torch.float32"):
-        result = remainder_order(model, data, CutMix(), scales=(1, 1 / 2, 1 / 4, 1 / 256, 1 / 1024))
+        result = remainder_order(model, data, CutMix(), scales=(1.0, 1 / 2, 1 / 4, 1 / 256, 1 / 1024))
     assert not all(result.fitted)
     assert result.fitted[0]
 
