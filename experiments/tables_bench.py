@@ -35,7 +35,9 @@ def engine_summary(record: dict[str, Any]) -> str:
         parts.append(f"{name} {spans['taylor']} (nested forward mode: {spans['nested jvp']})")
     return (
         f"Cost in plain forward passes for each direction, K = {' / '.join(map(str, draws))} directions at "
-        f"{record['config']['batch']} images: {'; '.join(parts)}. {record['machine']}; `{record['command']}`."
+        f"{record['config']['batch']} images: {'; '.join(parts)}. Medians; a value below (K + 2)/K, the "
+        "passes really made, is noise of the plain forward pass that it is divided by. "
+        f"{record['machine']}; `{record['command']}`."
     )
 
 

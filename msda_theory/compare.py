@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from msda_theory.checks import check_model
 from msda_theory.data import ImageData
 from msda_theory.dense import PairWeights, pair_weights
+from msda_theory.engines import check_memory
 from msda_theory.estimate import Estimate, Joint
 from msda_theory.expansion import check_method, needed_moments
 from msda_theory.kink import check_scale
@@ -22,7 +23,7 @@ from msda_theory.ladder import Ladder, dense_ladder, sampled_ladder
 from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
 from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.moments.moments import Moments, check_law
-from msda_theory.pairs import check_draws, check_memory, tile_starts
+from msda_theory.pairs import check_draws, tile_starts
 from msda_theory.shards import Job, Shard, cells, run_shards, split
 from msda_theory.streams import seed_from
 from msda_theory.terms import check_at, clean_losses

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from msda_theory.pairs import check_memory
 from msda_theory.taylor import Taylor
 
 _IMAGES = 1152  # largest pass in images: 64 samples with 16 directions each; more gain nothing
@@ -55,6 +55,18 @@ class Engines:
         if batch not in self._engines:
             self._engines[batch] = Taylor(self._model, _cycled(self._x, batch))
         return self._engines[batch]
+
+
+def check_memory(memory: int | None) -> None:
+    """Raise unless ``memory`` is None or a positive whole number of bytes.
+
+    Raises:
+        TypeError, ValueError: with what was given.
+    """
+    if memory is not None and not isinstance(memory, int | np.integer):
+        raise TypeError(f"expected memory as a whole number of bytes, got {memory!r}; pass an int.")
+    if memory is not None and memory < 1:
+        raise ValueError(f"expected memory > 0 bytes, got {memory}; raise it.")
 
 
 def _cycled(x: Tensor, number: int) -> Tensor:

@@ -81,18 +81,6 @@ def check_draws(draws: int) -> None:
         raise ValueError(f"a standard error needs draws >= 2 for each image, got {draws}; raise draws.")
 
 
-def check_memory(memory: int | None) -> None:
-    """Raise unless ``memory`` is None or a positive whole number of bytes.
-
-    Raises:
-        TypeError, ValueError: with what was given.
-    """
-    if memory is not None and not isinstance(memory, int | np.integer):
-        raise TypeError(f"expected memory as a whole number of bytes, got {memory!r}; pass an int.")
-    if memory is not None and memory < 1:
-        raise ValueError(f"expected memory > 0 bytes, got {memory}; raise it.")
-
-
 def tile_starts(data: ImageData) -> range:
     """First samples of the tiles."""
     h, w = data.shape

@@ -28,7 +28,6 @@ class Program:
     """Second-order Taylor mode of a module, for batches of the shape it was traced at.
 
     Attributes:
-        shape: shape of the input [B, ...].
         kinked: whether piecewise-linear units, selections of a largest entry, or comparisons depend on the input.
         bytes_per_sample: of results alive at once in a plain forward pass, at most, for each sample.
     """
@@ -42,7 +41,6 @@ class Program:
         """
         self._model, self._places = model, list(state(model))
         module = operators(model, x)
-        self.shape = x.shape
         nodes = list(module.graph.nodes)
         self._inputs = [n for n in nodes if n.op == "placeholder"]
         self._output = _only(nodes[-1].args[0])
@@ -55,7 +53,7 @@ class Program:
         self.kinked = any(n.target in KINKED for n in nodes if not depends.isdisjoint(n.all_input_nodes))
         last = _last_uses(nodes)
         self._steps = [
-            _Step(n, RULES[n.target] if n in depends and _jets(n) else _plain(n), tuple(last.get(n, ())))
+            _Step(n, RULES[n.target] if n in depends and n.target in RULES else _plain(n), tuple(last.get(n, ())))
             for n in nodes
             if n.op == "call_function"
         ]
@@ -175,10 +173,6 @@ def _constant(node: fx.Node) -> bool:
 
 def _known(node: fx.Node) -> bool:
     return node.target in RULES or node.target is operator.getitem
-
-
-def _jets(node: fx.Node) -> bool:
-    return node.target is not operator.getitem
 
 
 def _plain(node: fx.Node) -> Any:
