@@ -11,7 +11,8 @@ from msda_theory.estimate import Estimate
 from msda_theory.expansion import Expansion, expand
 from msda_theory.kink import Kink, kink
 from msda_theory.losses import Logistic, Loss, SoftmaxCrossEntropy, Squared
-from msda_theory.masks.base import MaskBatch, Strategy
+from msda_theory.masks.base import Strategy
+from msda_theory.masks.batches import MaskBatch
 from msda_theory.masks.choice import Choice
 from msda_theory.masks.cutmix import CutMix
 from msda_theory.masks.gmix import GMix

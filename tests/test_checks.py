@@ -18,7 +18,8 @@ from msda_theory.data import ImageData
 from msda_theory.dense import pair_weights, terms_at_mask, terms_at_mean
 from msda_theory.expansion import expand
 from msda_theory.losses import Logistic, SoftmaxCrossEntropy
-from msda_theory.masks.base import MaskBatch, Strategy
+from msda_theory.masks.base import Strategy
+from msda_theory.masks.batches import MaskBatch
 from msda_theory.masks.cutmix import CutMix
 from msda_theory.mixed_loss import mixed_loss
 from msda_theory.pairs import draw_tiles, pair_batches

@@ -14,7 +14,8 @@ from msda_theory.compare import compare
 from msda_theory.data import ImageData
 from msda_theory.expansion import expand
 from msda_theory.losses import Logistic, SoftmaxCrossEntropy, Squared
-from msda_theory.masks.base import MaskBatch, Strategy
+from msda_theory.masks.base import Strategy
+from msda_theory.masks.batches import MaskBatch
 from msda_theory.masks.choice import Choice
 from msda_theory.masks.cutmix import CutMix
 from msda_theory.masks.gmix import GMix

@@ -4,76 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
 
+from msda_theory.masks.batches import Array, Atoms, MaskBatch, SeparableMasks, Shape
 from msda_theory.moments.moments import Moments, check_law, check_shape
-
-Array = np.ndarray
-Shape = tuple[int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class MaskBatch:
-    """n draws of (M, lam).
-
-    Attributes:
-        mask: M [n, H, W] in [0, 1], the weight of x_i at each pixel, shared by channels.
-        lam: label weight of y_i that is really used [n], in [0, 1].
-
-    Raises:
-        ValueError: if shapes disagree or values leave [0, 1].
-    """
-
-    mask: Array
-    lam: Array
-
-    def __post_init__(self) -> None:
-        if not (isinstance(self.mask, np.ndarray) and isinstance(self.lam, np.ndarray)):
-            raise TypeError(
-                f"expected masks and label weights as NumPy arrays, got {type(self.mask).__name__} and "
-                f"{type(self.lam).__name__}; convert them, e.g. mask.numpy()."
-            )
-        if self.mask.ndim != 3 or self.lam.shape != self.mask.shape[:1]:
-            raise ValueError(
-                f"expected masks [n, H, W] and label weights [n], got {self.mask.shape} and {self.lam.shape}."
-            )
-        for name, values in (("masks", self.mask), ("label weights", self.lam)):
-            if values.size and not (values.min() >= -1e-12 and values.max() <= 1 + 1e-12):
-                raise ValueError(
-                    f"{name} must lie in [0, 1], got {values.min():.3g} .. {values.max():.3g}; rescale them."
-                )
-
-
-@dataclass(frozen=True, eq=False)
-class Atoms:
-    """A finite law of (M, lam): by enumeration, with Gauss nodes in lam where it is continuous.
-
-    Attributes:
-        mask: M [N, H, W].
-        lam: label weight [N].
-        tilt: density of the paper's law of lam against Beta(alpha, alpha), ``2 lam`` [N]; docs/theory.md, Eq. (2a).
-        weight: probabilities [N].
-    """
-
-    mask: Float64[Array, "N H W"]
-    lam: Float64[Array, " N"]
-    tilt: Float64[Array, " N"]
-    weight: Float64[Array, " N"]
-
-    def partner(self, law: str) -> tuple[Float64[Array, "N2 H W"], Float64[Array, " N2"]]:
-        """Finite law of q, the weight taken from the partner: atoms [N', H, W] and probabilities [N'].
-
-        Exact law: 1 - M with probability lam and M otherwise; paper's law: 1 - M under the tilted weights.
-        """
-        check_law(law)
-        if law == "paper":
-            return 1 - self.mask, self.weight * self.tilt
-        q = np.concatenate([1 - self.mask, self.mask])
-        p = np.concatenate([self.weight * self.lam, self.weight * (1 - self.lam)])
-        return q[p > 0], p[p > 0]
 
 
 class Strategy(ABC):
@@ -110,6 +46,10 @@ class Strategy(ABC):
         """
         shape = self._check_draw(n, shape, rng)
         return self._masks(rng.beta(self.alpha, self.alpha, n), shape, rng)
+
+    def sample_compact(self, n: int, shape: Shape, *, rng: np.random.Generator) -> MaskBatch | SeparableMasks:
+        """The draws of `sample`, from the same numbers of ``rng``, as factors where the strategy knows them."""
+        return self.sample(n, shape, rng=rng)
 
     def partner_weights(
         self, n: int, shape: Shape, *, law: str = "exact", rng: np.random.Generator
@@ -185,6 +125,23 @@ class Strategy(ABC):
         if n < 1:
             raise ValueError(f"expected at least 1 draw, got n={n}; raise n.")
         return check_shape(shape)
+
+
+class SeparableStrategy(Strategy):
+    """A strategy whose masks are products of a row and a column factor; a subclass defines `factors`."""
+
+    @abstractmethod
+    def factors(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> SeparableMasks:
+        """Factors of the masks and label weights [n], given the nominal weights ``lam`` [n]."""
+
+    def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+        """Masks [n, H, W] and label weights [n], given the nominal weights ``lam`` [n]."""
+        return self.factors(lam, shape, rng=rng).dense()
+
+    def sample_compact(self, n: int, shape: Shape, *, rng: np.random.Generator) -> SeparableMasks:
+        """The draws of `sample`, from the same numbers of ``rng``, as factors."""
+        shape = self._check_draw(n, shape, rng)
+        return self.factors(rng.beta(self.alpha, self.alpha, n), shape, rng=rng)
 
 
 def check_strategy(strategy: object) -> None:

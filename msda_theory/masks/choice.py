@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from msda_theory.masks.base import Array, Atoms, MaskBatch, Shape, Strategy
+from msda_theory.masks.base import Strategy
+from msda_theory.masks.batches import Array, Atoms, MaskBatch, SeparableMasks, Shape
 from msda_theory.masks.cutmix import CutMix
 from msda_theory.masks.mixup import Mixup
 from msda_theory.moments.moments import Moments, Provenance, check_law
@@ -67,15 +68,24 @@ class Choice(Strategy):
 
     def sample(self, n: int, shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
         """n draws; each member draws its own share."""
+        batch = self.sample_compact(n, shape, rng=rng)
+        return batch.dense() if isinstance(batch, SeparableMasks) else batch
+
+    def sample_compact(self, n: int, shape: Shape, *, rng: np.random.Generator) -> MaskBatch | SeparableMasks:
+        """The draws of `sample`, as factors if all members that were drawn have them."""
         shape = self._check_draw(n, shape, rng)
         member = self._members(n, rng)
-        mask, lam = np.empty((n, *shape)), np.empty(n)
-        for k, s in enumerate(self.strategies):
-            index = np.flatnonzero(member == k)
-            if len(index):
-                part = s.sample(len(index), shape, rng=rng)
-                mask[index], lam[index] = part.mask, part.lam
-        return MaskBatch(mask, lam)
+        places = [np.flatnonzero(member == k) for k in range(len(self.strategies))]
+        parts = [
+            s.sample_compact(len(p), shape, rng=rng) for s, p in zip(self.strategies, places, strict=True) if len(p)
+        ]
+        order = np.argsort(np.concatenate(places), kind="stable")
+        factors = [p for p in parts if isinstance(p, SeparableMasks)]
+        if len(factors) == len(parts):
+            names = ("offset", "scale", "rows", "columns", "lam")
+            return SeparableMasks(*(np.concatenate([getattr(p, name) for p in factors])[order] for name in names))
+        full = [p.dense() if isinstance(p, SeparableMasks) else p for p in parts]
+        return MaskBatch(*(np.concatenate([getattr(p, name) for p in full])[order] for name in ("mask", "lam")))
 
     def partner_weights(
         self, n: int, shape: Shape, *, law: str = "exact", rng: np.random.Generator

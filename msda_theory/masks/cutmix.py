@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from msda_theory.masks.base import Array, Atoms, MaskBatch, Shape, Strategy, check_alpha, check_option
+from msda_theory.masks.base import SeparableStrategy, check_alpha, check_option
+from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape
 from msda_theory.masks.betas import interval_moments
 from msda_theory.masks.boxes import (
     BOXES,
@@ -25,7 +26,7 @@ LABELS = ("pixels", "nominal")
 
 
 @dataclass(frozen=True)
-class CutMix(Strategy):
+class CutMix(SeparableStrategy):
     """M = 0 in a box, 1 outside; sides ``floor(H sqrt(1-lam))``, ``floor(W sqrt(1-lam))``; lam ~ Beta(alpha, alpha).
 
     The box covers rows ``c - side//2`` to ``c + side//2`` (end excluded), columns alike.
@@ -49,13 +50,12 @@ class CutMix(Strategy):
         check_option("box", self.box, BOXES)
         check_option("label", self.label, LABELS)
 
-    def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+    def factors(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> SeparableMasks:
         """One minus the indicator of the box."""
         rows, columns = (draw_axis(half_sides(1 - lam, n), n, self.box, rng=rng) for n in shape)
-        mask = 1.0 - (rows[:, :, None] & columns[:, None, :])
-        if self.label == "nominal":
-            return MaskBatch(mask, lam)
-        return MaskBatch(mask, 1.0 - rows.sum(axis=1) * columns.sum(axis=1) / (shape[0] * shape[1]))
+        kept = 1.0 - rows.sum(axis=1) * columns.sum(axis=1) / (shape[0] * shape[1])
+        one, label = np.ones(len(lam)), lam if self.label == "nominal" else kept
+        return SeparableMasks(one, -one, rows.astype(float), columns.astype(float), label)
 
     def closed_moments(self, shape: Shape, law: str) -> Moments:
         """Sum over the intervals of lam on which both half sides are constant."""

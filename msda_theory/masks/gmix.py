@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
 
-from msda_theory.masks.base import Array, Atoms, MaskBatch, Shape, Strategy, check_alpha, check_option
+from msda_theory.masks.base import SeparableStrategy, check_alpha, check_option
+from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape
 from msda_theory.masks.betas import gauss, interval_moments
 from msda_theory.moments.moments import Moments, Provenance
 from msda_theory.moments.operators import KroneckerSum
@@ -16,7 +17,7 @@ LABELS = ("pixels", "nominal")
 
 
 @dataclass(frozen=True)
-class GMix(Strategy):
+class GMix(SeparableStrategy):
     """A Gaussian bump ``g = exp(-pi dist^2 / (s H W))``, ``s = min(lam, 1-lam)``, around a uniform centre pixel.
 
     ``M = g`` if ``lam < 1/2``, else ``1 - g``; lam ~ Beta(alpha, alpha). The published code is for squares; here
@@ -36,14 +37,13 @@ class GMix(Strategy):
         check_alpha(self.alpha)
         check_option("label", self.label, LABELS)
 
-    def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+    def factors(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> SeparableMasks:
         """Bumps, or their complement."""
         s = np.minimum(lam, 1 - lam)
         rows, columns = (_bump(s, np.floor(rng.random(len(lam)) * n)[:, None], n, shape[0] * shape[1]) for n in shape)
-        mask = rows[:, :, None] * columns[:, None, :]
-        high = lam >= 0.5
-        mask[high] = 1 - mask[high]
-        return MaskBatch(mask, lam if self.label == "nominal" else mask.mean(axis=(1, 2)))
+        high = (lam >= 0.5).astype(float)
+        masks = SeparableMasks(high, 1 - 2 * high, rows, columns, lam)
+        return masks if self.label == "nominal" else replace(masks, lam=masks.mean)
 
     def closed_moments(self, shape: Shape, law: str) -> Moments:
         """Composite Gauss rules in s; the error is the difference to a rule of lower order."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from msda_theory.masks.base import Array, Atoms, MaskBatch, Shape, Strategy, check_alpha, check_option
+from msda_theory.masks.base import SeparableStrategy, check_alpha, check_option
+from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape
 from msda_theory.masks.betas import gauss, interval_moments
 from msda_theory.masks.boxes import (
     BOXES,
@@ -23,7 +24,7 @@ from msda_theory.moments.operators import KroneckerSum
 
 
 @dataclass(frozen=True)
-class HMix(Strategy):
+class HMix(SeparableStrategy):
     """A box of nominal area ``(1 - lam) ratio``: M = 0 inside, ``lam / (1 - clipped area share)`` outside.
 
     The mean of M is lam, the label weight, exactly. At ``ratio=0`` it is Mixup; at ``ratio=1`` it tends to CutMix with
@@ -47,13 +48,13 @@ class HMix(Strategy):
             raise ValueError(f"expected ratio in [0, 1], got {self.ratio}; it is the share of area that is cut.")
         check_option("box", self.box, BOXES)
 
-    def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+    def factors(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> SeparableMasks:
         """0 inside the box, one value outside that keeps the mean of M at lam."""
         area = (1 - lam) * self.ratio
         rows, columns = (draw_axis(half_sides(area, n), n, self.box, rng=rng) for n in shape)
-        inside = rows[:, :, None] & columns[:, None, :]
         rest = 1 - rows.sum(axis=1) * columns.sum(axis=1) / (shape[0] * shape[1])
-        return MaskBatch(np.where(inside, 0.0, (lam / rest)[:, None, None]), lam)
+        outside = lam / rest
+        return SeparableMasks(outside, -outside, rows.astype(float), columns.astype(float), lam)
 
     def closed_moments(self, shape: Shape, law: str) -> Moments:
         """Sum over intervals of lam and over pairs of clipped sizes.

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from msda_theory.masks.base import Array, Atoms, MaskBatch, Shape, Strategy, check_alpha
+from msda_theory.masks.base import SeparableStrategy, check_alpha
+from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape, uniform_masks
 from msda_theory.masks.betas import gauss
 from msda_theory.moments.moments import Moments, Provenance
 from msda_theory.moments.operators import Constant
 
 
 @dataclass(frozen=True)
-class Mixup(Strategy):
+class Mixup(SeparableStrategy):
     """M = lam at every pixel, label weight lam, lam ~ Beta(alpha, alpha).
 
     Moments, equal in both laws (docs/theory.md, Eq. (8)):
@@ -26,9 +27,9 @@ class Mixup(Strategy):
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
 
-    def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+    def factors(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> SeparableMasks:
         """Constant masks."""
-        return MaskBatch(np.broadcast_to(lam[:, None, None], (len(lam), *shape)).copy(), lam)
+        return uniform_masks(lam, shape)
 
     def closed_moments(self, shape: Shape, law: str) -> Moments:
         """One number for all pairs."""

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from msda_theory.masks.base import Array, Atoms, MaskBatch, Shape, Strategy, check_alpha
+from msda_theory.masks.base import SeparableStrategy, check_alpha
+from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape, uniform_masks
 from msda_theory.moments.moments import Moments, Provenance
 from msda_theory.moments.operators import Constant
 
 
 @dataclass(frozen=True)
-class Vanilla(Strategy):
+class Vanilla(SeparableStrategy):
     """M = 1 and lam = 1: the identity, in both laws. ``alpha`` has no effect; it keeps signatures alike."""
 
     alpha: float = 1.0
@@ -21,9 +22,9 @@ class Vanilla(Strategy):
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
 
-    def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
+    def factors(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> SeparableMasks:
         """Ones."""
-        return MaskBatch(np.ones((len(lam), *shape)), np.ones(len(lam)))
+        return uniform_masks(np.ones(len(lam)), shape)
 
     def closed_moments(self, shape: Shape, law: str) -> Moments:
         """All zero: q = 0."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from msda_theory.masks.base import MaskBatch, Strategy
+from msda_theory.masks.base import Strategy
+from msda_theory.masks.batches import MaskBatch
 from msda_theory.masks.choice import Choice
 from msda_theory.masks.cutmix import CutMix
 from msda_theory.masks.gmix import GMix

@@ -11,7 +11,8 @@ import torch
 from mask_cases import BOXES, LABELS, LAWS, case_id, describe, reference_moments
 from mc_checks import assert_share, assert_unbiased, fails
 
-from msda_theory.masks.base import MaskBatch, Strategy
+from msda_theory.masks.base import Strategy
+from msda_theory.masks.batches import MaskBatch, SeparableMasks
 from msda_theory.masks.choice import Choice
 from msda_theory.masks.cutmix import CutMix
 from msda_theory.masks.gmix import GMix
@@ -354,3 +355,13 @@ def test_moments_of_an_own_strategy_are_estimated_from_draws(law):
     assert_unbiased(q**2, np.full(shape, diagonal))
     np.testing.assert_allclose(moments.provenance.error, ((q**2).std(axis=0) / np.sqrt(draws)).max(), rtol=1e-6)
     assert Choice(strategies=(Mixup(), Stripe())).closed_moments(shape, law) is None
+
+
+@pytest.mark.parametrize("case", VARIANTS, ids=case_id)
+def test_compact_draws_are_the_same_draws(case):
+    full = case.sample(50, TWIN_SHAPE, rng=np.random.default_rng(11))
+    compact = case.sample_compact(50, TWIN_SHAPE, rng=np.random.default_rng(11))
+    assert isinstance(compact, SeparableMasks), "every built-in law has a row and a column factor"
+    np.testing.assert_array_equal(compact.dense().mask, full.mask)
+    np.testing.assert_array_equal(compact.lam, full.lam)
+    np.testing.assert_allclose(compact.mean, full.mask.mean(axis=(1, 2)), rtol=0, atol=1e-14)
