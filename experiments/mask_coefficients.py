@@ -18,8 +18,8 @@ import numpy as np
 import tyro
 
 from experiments.record import RESULTS, cached, check, code_digest, command_line, finish
-from msda_theory.distance import ByDistance, coefficient_by_distance
 from msda_theory.masks.registry import strategy as make_strategy
+from msda_theory.moments.displacements import ByDistance
 from msda_theory.moments.moments import LAWS
 
 
@@ -48,7 +48,7 @@ def _run(config: Config) -> dict[str, Any]:
         for name in config.strategies:
             for law in LAWS:
                 moments = make_strategy(name).moments((size, size), law=law)
-                by = coefficient_by_distance(moments)
+                by = moments.second.by_distance()
                 diagonal = moments.second.diagonal()
                 curves.append(
                     {

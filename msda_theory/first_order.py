@@ -11,7 +11,6 @@ from msda_theory.data import ImageData
 from msda_theory.estimate import Estimate
 from msda_theory.losses import Loss
 from msda_theory.moments.moments import Moments
-from msda_theory.moments.operators import Sampled
 
 
 def first_order_map(
@@ -40,12 +39,10 @@ def first_order(
     Moments that were themselves sampled carry their error over: R1 is linear in qbar, at the data and around the
     conditional mean, which is off where qbar is.
     """
-    sampled = isinstance(moments.second, Sampled)
-    if at == "mask" or (at == "mean" and not sampled):
+    if at == "mask" or (at == "mean" and moments.sample is None):
         return Estimate(0.0, 0.0, len(data))
     v = first_order_map(model, data, loss, moments.mean if at == "mean" else np.zeros(data.shape), batch_size)
     value = float((moments.mean * v).sum()) if at == "data" else 0.0
-    if isinstance(moments.second, Sampled):
-        per_draw = (moments.second.draws * v).sum(axis=(1, 2))
-        return Estimate(value, float(per_draw.std(ddof=1) / np.sqrt(len(per_draw))), len(per_draw))
-    return Estimate(value, 0.0, len(data))
+    if moments.sample is None:
+        return Estimate(value, 0.0, len(data))
+    return Estimate(value, moments.sample.linear_error(v), moments.sample.draws.shape[0])

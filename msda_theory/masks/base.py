@@ -10,6 +10,7 @@ from jaxtyping import Float64
 
 from msda_theory.masks.batches import Array, Atoms, MaskBatch, SeparableMasks, Shape
 from msda_theory.moments.moments import Moments, check_law, check_shape
+from msda_theory.moments.sampled import chunks
 
 
 class Strategy(ABC):
@@ -80,7 +81,8 @@ class Strategy(ABC):
             shape: (H, W).
             law: the law the expectation is taken under.
             rng: needed only by strategies without closed moments, which are then estimated from ``draws`` draws.
-            draws: see ``rng``; by default 20,000, fewer (at least 1,000) where they would take over 256 MB.
+            draws: see ``rng``; by default 20,000, fewer where they would take over 256 MB, but at least 1,000 (400 MB
+                at 224x224).
 
         Raises:
             ValueError: unknown law, size that is not two positive integers, or no closed moments and no ``rng``.
@@ -96,7 +98,10 @@ class Strategy(ABC):
             )
         if draws is None:
             draws = max(1_000, min(20_000, 2**25 // (shape[0] * shape[1])))
-        return Moments.from_draws(self.partner_weights(draws, shape, law=law, rng=rng), law)
+        q = np.empty((draws, *shape))
+        for part in chunks(draws, shape):
+            q[part] = self.partner_weights(part.stop - part.start, shape, law=law, rng=rng)
+        return Moments.from_draws(q, law)
 
     @property
     def name(self) -> str:

@@ -10,9 +10,9 @@ from jaxtyping import Float64
 from msda_theory.masks.base import SeparableStrategy, check_alpha, check_option
 from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape
 from msda_theory.masks.betas import interval_moments
+from msda_theory.masks.box_moments import Boxes, BoxSum
 from msda_theory.masks.boxes import (
     BOXES,
-    axis_positions,
     box_atoms,
     draw_axis,
     half_sides,
@@ -20,7 +20,7 @@ from msda_theory.masks.boxes import (
     lam_edges,
 )
 from msda_theory.moments.moments import Moments, Provenance
-from msda_theory.moments.operators import KroneckerSum
+from msda_theory.moments.operators import Bordered, SecondMoment
 
 LABELS = ("pixels", "nominal")
 
@@ -62,25 +62,27 @@ class CutMix(SeparableStrategy):
         edges = lam_edges(shape, 1.0)
         lam = interval_moments(self.alpha, edges, 1)  # [2, n]: E[1; I], E[lam; I]
         halves = interval_halves(edges, shape, 1.0)
-        rows, columns = ([_Axis.of(h[a], shape[a], self.box) for h in halves] for a in (0, 1))
         weight = 2 * lam[1] if law == "paper" else lam[0]
-        left = np.stack([w * r.second for w, r in zip(weight, rows, strict=True)])
-        right = np.stack([c.second for c in columns])
-        mean = _outer(weight, [r.first for r in rows], [c.first for c in columns])
-        border, constant = np.zeros(shape), 0.0
-        if law == "exact":
-            # u = E[(1 - label) B] and c = E[1 - label]; with label="pixels", 1 - label = n_r n_c / (H W).
+        # u = E[(1 - label) B] and c = E[1 - label]; with label="pixels", 1 - label is the covered share.
+        mean, u, c = np.zeros(shape), np.zeros(shape), float((lam[0] - lam[1]).sum())
+        if self.label == "pixels":
+            c = 0.0
+        for k, half in enumerate(halves):
+            if min(half) == 0:
+                continue
+            boxes = Boxes.of(half, shape, self.box)
+            covered = boxes.spread(np.ones_like(boxes.share))
+            mean += weight[k] * covered
             if self.label == "pixels":
-                share = lam[0] / (shape[0] * shape[1])
-                u = _outer(share, [r.sized for r in rows], [c.sized for c in columns])
-                constant = float(sum(s * r.size * c.size for s, r, c in zip(share, rows, columns, strict=True)))
+                u += lam[0, k] * boxes.spread(boxes.share)
+                c += lam[0, k] * float(boxes.share.mean())
             else:
-                u = _outer(lam[0] - lam[1], [r.first for r in rows], [c.first for c in columns])
-                constant = float((lam[0] - lam[1]).sum())
-            mean, border = mean - 2 * u + constant, -u
+                u += (lam[0, k] - lam[1, k]) * covered
+        core: SecondMoment = BoxSum(tuple(halves), weight, 0, shape, self.box)
+        if law == "exact":
+            mean, core = mean - 2 * u + c, Bordered(core, -u, c)
         detail = f"{len(halves)} intervals of lam, exact up to rounding"
-        second = KroneckerSum(left, right, border, constant)
-        return Moments(mean, second, law, Provenance("finite sum", 1e-15, detail))
+        return Moments(mean, core, law, Provenance("finite sum", 1e-15, detail))
 
     def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """Every box of every half side; lam enters linearly, so its mean on the interval is exact."""
@@ -97,24 +99,3 @@ class CutMix(SeparableStrategy):
             tilts.append(2 * nominal)
             weights.append(p[k] * probability)
         return Atoms(*(np.concatenate(v) for v in (masks, lams, tilts, weights)))
-
-
-@dataclass(frozen=True, eq=False)
-class _Axis:
-    """Expectations of the indicator b [L] of one axis and of the covered size n."""
-
-    first: Float64[Array, " L"]  # E[b]
-    sized: Float64[Array, " L"]  # E[n b]
-    second: Float64[Array, "L L"]  # E[b b^T]
-    size: float  # E[n]
-
-    @classmethod
-    def of(cls, half: int, length: int, box: str) -> _Axis:
-        b, p = axis_positions(half, length, box)
-        n = b.sum(axis=1)
-        return cls(p @ b, (p * n) @ b, (b * p[:, None]).T @ b, float(p @ n))
-
-
-def _outer(weights: Array, rows: list[Array], columns: list[Array]) -> Float64[Array, "H W"]:
-    """``sum_i w_i rows_i (x) columns_i``."""
-    return np.einsum("i,ij,ik->jk", weights, np.stack(rows), np.stack(columns))

@@ -10,9 +10,9 @@ from jaxtyping import Float64
 from msda_theory.masks.base import SeparableStrategy, check_alpha, check_option
 from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape
 from msda_theory.masks.betas import gauss, interval_moments
+from msda_theory.masks.box_moments import Boxes, BoxSum
 from msda_theory.masks.boxes import (
     BOXES,
-    SizeClasses,
     box_atoms,
     draw_axis,
     half_sides,
@@ -20,7 +20,7 @@ from msda_theory.masks.boxes import (
     lam_edges,
 )
 from msda_theory.moments.moments import Moments, Provenance
-from msda_theory.moments.operators import KroneckerSum
+from msda_theory.moments.operators import Bordered
 
 
 @dataclass(frozen=True)
@@ -57,38 +57,35 @@ class HMix(SeparableStrategy):
         return SeparableMasks(outside, -outside, rows.astype(float), columns.astype(float), lam)
 
     def closed_moments(self, shape: Shape, law: str) -> Moments:
-        """Sum over intervals of lam and over pairs of clipped sizes.
+        """Sum over intervals of lam and over positions.
 
         ``rho = 1 / (1 - n_r n_c / (H W))``, outside indicator ``O = 1 - B``, ``q1 = 1 - M = 1 - lam rho O``.
         All moments are integrals of powers of lam times ``E[rho^p O]``, ``E[rho^2 O O^T]``.
         """
         edges = lam_edges(shape, self.ratio)
-        parts = [_box_part(h, shape, self.box) for h, p in zip(*self._intervals(edges, shape), strict=True) if p > 0]
-        lam = interval_moments(self.alpha, edges, 3)
-        lam = lam[:, lam[0] > 0]  # [4, n]: E[lam^p; I]
+        halves = interval_halves(edges, shape, self.ratio)
+        lam = interval_moments(self.alpha, edges, 3)  # [4, n]: E[lam^p; I]
         w = 2 * lam[1:] if law == "paper" else lam  # integrals of lam^p under the law's weight
-        rho_o = np.stack([p.rho_outside for p in parts])  # [n, H, W], E[rho O]
-        rho2_b = np.stack([p.rho2_box for p in parts])
-        rho2 = np.array([p.rho2 for p in parts])
-        e_lr = np.einsum("i,ijk->jk", w[1], rho_o)  # E[lam rho O]
-        total = float(w[0].sum())
+        total, c = float(w[0].sum()), float((lam[0] - lam[1]).sum())
         # E[q1 q1^T] = E[1] - E[lam rho O_j] - E[lam rho O_k] + E[lam^2 rho^2 (1 - B_j - B_k + B_j B_k)]
-        border = -e_lr - np.einsum("i,ijk->jk", w[2], rho2_b)
-        constant = total + float(w[2] @ rho2)
-        mean = total - e_lr
+        taken, blended = np.zeros(shape), np.zeros(shape)  # E[lam rho O], E[(lam - lam^2) rho O]
+        border, constant = np.zeros(shape), total
+        for k, half in enumerate(halves):
+            if lam[0, k] == 0:
+                continue
+            rho2, outside, rho2_box = _expectations(half, shape, self.box)
+            taken += w[1, k] * outside
+            blended += (lam[1, k] - lam[2, k]) * outside
+            border -= w[1, k] * outside + w[2, k] * rho2_box
+            constant += w[2, k] * rho2
+        mean = total - taken
         if law == "exact":
             # label = lam: u = E[(1 - lam) q1] = E[1 - lam] - E[(lam - lam^2) rho O]
-            c = float((lam[0] - lam[1]).sum())
-            u = c - np.einsum("i,ijk->jk", lam[1] - lam[2], rho_o)
+            u = c - blended
             border, constant, mean = border - u, constant + c, mean - 2 * u + c
-        left = np.concatenate([w2 * p.left for w2, p in zip(w[2], parts, strict=True)])
-        right = np.concatenate([p.right for p in parts])
-        detail = f"{len(parts)} intervals of lam, {len(left)} Kronecker terms, exact up to rounding"
-        second = KroneckerSum(left, right, border, constant)
+        second = Bordered(BoxSum(tuple(halves), w[2], 2, shape, self.box), border, constant)
+        detail = f"{int((lam[0] > 0).sum())} intervals of lam, exact up to rounding"
         return Moments(mean, second, law, Provenance("finite sum", 1e-15, detail))
-
-    def _intervals(self, edges: Array, shape: Shape) -> tuple[list[tuple[int, int]], Array]:
-        return interval_halves(edges, shape, self.ratio), interval_moments(self.alpha, edges, 0)[0]
 
     def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """Every box of every half side, times ``order`` Gauss nodes in lam on its interval."""
@@ -106,27 +103,12 @@ class HMix(SeparableStrategy):
         return Atoms(mask[keep], lam[keep], 2 * lam[keep], weight[keep])
 
 
-@dataclass(frozen=True, eq=False)
-class _BoxPart:
-    """Expectations over the position of a box of given half sides."""
-
-    rho2: float  # E[rho^2]
-    rho_outside: Float64[Array, "H W"]  # E[rho O]
-    rho2_box: Float64[Array, "H W"]  # E[rho^2 B]
-    left: Float64[Array, "T H H"]  # sum_t left_t (x) right_t = E[rho^2 B B^T]
-    right: Float64[Array, "T W W"]
-
-
-def _box_part(halves: tuple[int, int], shape: Shape, box: str) -> _BoxPart:
-    rows, columns = (SizeClasses.of(k, n, box) for k, n in zip(halves, shape, strict=True))
-    rho = 1 / (1 - np.multiply.outer(rows.size, columns.size) / (shape[0] * shape[1]))  # [S, S']
-    p = np.multiply.outer(rows.probability, columns.probability)
-    rho_box = np.einsum("st,sj,tk->jk", rho, rows.first, columns.first, optimize=True)
-    rho2_box = np.einsum("st,sj,tk->jk", rho**2, rows.first, columns.first, optimize=True)
-    # rho^2 as a function of the two clipped sizes has low rank: its singular vectors give the Kronecker terms.
-    a, s, b = np.linalg.svd(rho**2)
-    keep = (s > 1e-16 * s[0]) & (halves[0] > 0 and halves[1] > 0)
-    rank = int(keep.sum())
-    left = np.einsum("r,sr,sjk->rjk", s[:rank], a[:, :rank], rows.second)
-    right = np.einsum("rs,sjk->rjk", b[:rank], columns.second)
-    return _BoxPart(float((p * rho**2).sum()), float((p * rho).sum()) - rho_box, rho2_box, left, right)
+def _expectations(
+    halves: tuple[int, int], shape: Shape, box: str
+) -> tuple[float, Float64[Array, "H W"], Float64[Array, "H W"]]:
+    """``E[rho^2]``, ``E[rho O]`` and ``E[rho^2 B]`` over the position of a box of given half sides."""
+    if min(halves) == 0:
+        return 1.0, np.ones(shape), np.zeros(shape)
+    boxes = Boxes.of(halves, shape, box)
+    rho, rho2 = boxes.rho(1), boxes.rho(2)
+    return float(rho2.mean()), float(rho.mean()) - boxes.spread(rho), boxes.spread(rho2)

@@ -8,7 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
-from msda_theory.moments.operators import Sampled, SecondMoment
+from msda_theory.moments.operators import SecondMoment
+from msda_theory.moments.sampled import DrawStore, Sampled
 
 Law = Literal["exact", "paper"]
 LAWS: tuple[str, ...] = get_args(Law)
@@ -41,6 +42,8 @@ class Moments:
         second: A as an operator on maps [..., H, W].
         law: ``"exact"`` (Eq. (2)) or ``"paper"`` (Eq. (2a)).
         provenance: method and error.
+        sample: where the mean is one over draws, these draws (or their conditional means); the error of anything
+            linear in qbar follows from them.
 
     Raises:
         ValueError: if sizes disagree, the law is unknown, ``0 <= a_jk <= min(qbar_j, qbar_k) <= 1`` fails, or
@@ -52,6 +55,7 @@ class Moments:
     second: SecondMoment
     law: str
     provenance: Provenance
+    sample: Sampled | None = None
 
     def __post_init__(self) -> None:
         check_law(self.law)
@@ -99,13 +103,15 @@ class Moments:
             )
 
     @classmethod
-    def from_draws(cls, q: Float64[np.ndarray, "n H W"], law: str) -> Moments:
+    def from_draws(cls, q: DrawStore, law: str) -> Moments:
         """Sample moments of draws q [n, H, W], for laws without closed moments.
 
         ``provenance.error`` is the largest standard error of a diagonal entry a_jj.
         """
-        error = float((q**2).std(axis=0).max()) / np.sqrt(len(q))
-        return cls(q.mean(axis=0), Sampled(q), law, Provenance("sampled", error, f"{len(q)} draws"))
+        n, second = q.shape[0], Sampled(q)
+        mean, square, _, fourth = second.power_means(4)
+        error = float(np.sqrt(np.maximum(fourth - square**2, 0).max() / n))
+        return cls(mean, second, law, Provenance("sampled", error, f"{n} draws"), sample=second)
 
 
 def check_law(law: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
 
-Array = np.ndarray
+from msda_theory.moments.displacements import Array, ByDistance, displacement_sums, pair_counts, shifted_sums
 
 
 class SecondMoment(ABC):
@@ -52,6 +52,10 @@ class SecondMoment(ABC):
         """
         return self.displacement_sums() / pair_counts(self.shape)
 
+    def by_distance(self) -> ByDistance:
+        """Mean of a_jk over all ordered pixel pairs at each Euclidean distance; docs/theory.md, Eq. (3f)."""
+        return ByDistance.of(self.displacement_sums(), mean=True)
+
     def _maps(self, u: ArrayLike) -> Array:
         u = np.asarray(u, dtype=np.float64)
         if u.shape[-2:] != self.shape:
@@ -61,12 +65,6 @@ class SecondMoment(ABC):
                 f"pass u [..., {h}, {w}] or build the moments for its size."
             )
         return u
-
-
-def pair_counts(shape: tuple[int, int]) -> Float64[Array, "P Q"]:
-    """Number of pixel pairs (j, k) with displacement k - j, [2H-1, 2W-1]."""
-    h, w = shape
-    return np.multiply.outer(h - np.abs(np.arange(1 - h, h)), w - np.abs(np.arange(1 - w, w))).astype(float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,62 +99,6 @@ class Constant(SecondMoment):
 
 
 @dataclass(frozen=True, eq=False)
-class KroneckerSum(SecondMoment):
-    """``A = sum_t left_t (x) right_t + border 1^T + 1 border^T + constant 1 1^T``.
-
-    The form taken by every box law and by GMix: rows and columns are independent given the box size.
-
-    Attributes:
-        left: symmetric row factors [T, H, H].
-        right: symmetric column factors [T, W, W].
-        border: map [H, W].
-        constant: number added to every entry.
-    """
-
-    left: Float64[Array, "T H H"]
-    right: Float64[Array, "T W W"]
-    border: Float64[Array, "H W"]
-    constant: float
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(H, W)."""
-        return self.border.shape[0], self.border.shape[1]
-
-    def dense(self) -> Float64[Array, "d d"]:
-        """A itself; one matrix product over the T terms."""
-        h, w = self.shape
-        terms = self.left.reshape(-1, h * h).T @ self.right.reshape(-1, w * w)  # [HH, WW]
-        a = terms.reshape(h, h, w, w).transpose(0, 2, 1, 3).reshape(h * w, h * w)
-        flat = self.border.reshape(-1)
-        a += flat[:, None]
-        a += flat[None, :] + self.constant
-        return a
-
-    def apply(self, u: ArrayLike) -> Float64[Array, "... H W"]:
-        """``sum_t left_t u right_t`` plus the border and constant parts."""
-        u = self._maps(u)
-        total = u.sum(axis=(-2, -1), keepdims=True)
-        out = self.border * total + (u * self.border).sum(axis=(-2, -1), keepdims=True) + self.constant * total
-        for left, right in zip(self.left, self.right, strict=True):
-            out += left @ u @ right
-        return out
-
-    def diagonal(self) -> Float64[Array, "H W"]:
-        """Products of the factors' diagonals."""
-        rows = np.diagonal(self.left, axis1=1, axis2=2)
-        columns = np.diagonal(self.right, axis1=1, axis2=2)
-        return rows.T @ columns + 2 * self.border + self.constant
-
-    def displacement_sums(self) -> Float64[Array, "P Q"]:
-        """Sums along the diagonals of the factors, and box sums of ``border``."""
-        sums = _diagonal_sums(self.left).T @ _diagonal_sums(self.right)
-        counts = pair_counts(self.shape)
-        from_j = _shifted_sums(self.border)
-        return sums + from_j + from_j[::-1, ::-1] + self.constant * counts
-
-
-@dataclass(frozen=True, eq=False)
 class Dense(SecondMoment):
     """A second moment held as its matrix [d, d]; for small images."""
 
@@ -184,40 +126,6 @@ class Dense(SecondMoment):
     def displacement_sums(self) -> Float64[Array, "P Q"]:
         """Sums of the matrix over pairs with equal displacement."""
         return displacement_sums(self.matrix, self.size)
-
-
-@dataclass(frozen=True, eq=False)
-class Sampled(SecondMoment):
-    """Second moment of draws: ``A = 1/n sum_s q_s q_s^T`` for q [n, H, W]."""
-
-    draws: Float64[Array, "n H W"]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(H, W)."""
-        return self.draws.shape[1], self.draws.shape[2]
-
-    def dense(self) -> Float64[Array, "d d"]:
-        """Sample second moment."""
-        flat = self.draws.reshape(len(self.draws), -1)
-        return flat.T @ flat / len(flat)
-
-    def apply(self, u: ArrayLike) -> Float64[Array, "... H W"]:
-        """``1/n sum_s q_s (q_s . u)``."""
-        u = self._maps(u)
-        flat = self.draws.reshape(len(self.draws), -1)
-        return (u.reshape(*u.shape[:-2], flat.shape[1]) @ flat.T @ flat / len(flat)).reshape(u.shape)
-
-    def diagonal(self) -> Float64[Array, "H W"]:
-        """Mean of q^2."""
-        return (self.draws**2).mean(axis=0)
-
-    def displacement_sums(self) -> Float64[Array, "P Q"]:
-        """Mean autocorrelation of the draws by FFT."""
-        h, w = self.shape
-        spectrum = np.fft.rfft2(self.draws, s=(2 * h, 2 * w))
-        full = np.fft.irfft2((np.abs(spectrum) ** 2).mean(axis=0), s=(2 * h, 2 * w))
-        return np.roll(full, (h - 1, w - 1), axis=(0, 1))[: 2 * h - 1, : 2 * w - 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,28 +167,54 @@ class Mixture(SecondMoment):
         return np.asarray(sum(w * v for w, v in zip(self.weights, values, strict=True)))
 
 
-def displacement_sums(matrix: Float64[Array, "d d"], shape: tuple[int, int]) -> Float64[Array, "P Q"]:
-    """Sum of matrix entries over the pixel pairs (j, k) with displacement k - j, [2H-1, 2W-1]."""
-    h, w = shape
-    j = np.arange(h * w)
-    rows, columns = np.divmod(j, w)
-    p = (rows[None, :] - rows[:, None] + h - 1) * (2 * w - 1) + (columns[None, :] - columns[:, None] + w - 1)
-    sums = np.bincount(p.ravel(), weights=matrix.ravel(), minlength=(2 * h - 1) * (2 * w - 1))
-    return sums.reshape(2 * h - 1, 2 * w - 1)
+@dataclass(frozen=True, eq=False)
+class Bordered(SecondMoment):
+    """``A = core + border 1^T + 1 border^T + constant 1 1^T``: what the label weight adds, docs/theory.md, Eq. (2b).
 
+    Attributes:
+        core: any second moment.
+        border: map [H, W].
+        constant: number added to every entry.
+    """
 
-def _diagonal_sums(factors: Float64[Array, "T L L"]) -> Float64[Array, "T P"]:
-    """Sums along every diagonal of each factor, [T, 2L-1]."""
-    length = factors.shape[-1]
-    offsets = range(1 - length, length)
-    return np.stack([np.trace(factors, offset=o, axis1=1, axis2=2) for o in offsets], axis=1)
+    core: SecondMoment
+    border: Float64[Array, "H W"]
+    constant: float
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.core.shape
 
-def _shifted_sums(border: Float64[Array, "H W"]) -> Float64[Array, "P Q"]:
-    """Sum of border_j over the pixels j with j + p inside the image, [2H-1, 2W-1], by cumulative sums."""
-    h, w = border.shape
-    total = np.pad(border.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-    py, px = np.arange(1 - h, h), np.arange(1 - w, w)
-    top, bottom = np.maximum(0, -py)[:, None], np.minimum(h, h - py)[:, None]
-    left, right = np.maximum(0, -px)[None, :], np.minimum(w, w - px)[None, :]
-    return total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+    def dense(self) -> Float64[Array, "d d"]:
+        """A itself."""
+        a, flat = self.core.dense(), self.border.reshape(-1)
+        a += flat[:, None]
+        a += flat[None, :] + self.constant
+        return a
+
+    def apply(self, u: ArrayLike) -> Float64[Array, "... H W"]:
+        """``core u + border (1 . u) + 1 (border . u) + constant (1 . u)``."""
+        u = self._maps(u)
+        total, along = self._sums(u)
+        return (
+            self.core.apply(u) + self.border * total[..., None, None] + (along + self.constant * total)[..., None, None]
+        )
+
+    def quadratic(self, u: ArrayLike) -> Float64[Array, "..."]:
+        """``u^T core u + 2 (border . u)(1 . u) + constant (1 . u)^2``."""
+        u = self._maps(u)
+        total, along = self._sums(u)
+        return np.asarray(self.core.quadratic(u) + 2 * along * total + self.constant * total**2)
+
+    def diagonal(self) -> Float64[Array, "H W"]:
+        """The core's diagonal, twice the border, the constant."""
+        return self.core.diagonal() + 2 * self.border + self.constant
+
+    def displacement_sums(self) -> Float64[Array, "P Q"]:
+        """The core's sums, and box sums of ``border``."""
+        from_j = shifted_sums(self.border)
+        return self.core.displacement_sums() + from_j + from_j[::-1, ::-1] + self.constant * pair_counts(self.shape)
+
+    def _sums(self, u: Array) -> tuple[Array, Array]:
+        return np.asarray(u.sum(axis=(-2, -1))), np.asarray((u * self.border).sum(axis=(-2, -1)))

@@ -135,3 +135,28 @@ def test_evil_twins_of_the_enumeration_are_seen():
     ]:
         moments = twin.moments((4, 5), law=law)
         assert max(np.abs(moments.mean - mean).max(), np.abs(moments.second.dense() - second).max()) > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (7, 4), (8, 8)], ids=lambda s: f"{s[0]}x{s[1]}")
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("case", variants(0.7), ids=case_id)
+def test_operators_need_no_matrix(case, law, shape):
+    """Every way to read the second moment agrees with the matrix, which enumeration has confirmed."""
+    second = case.moments(shape, law=law).second
+    matrix = second.dense()
+    d = shape[0] * shape[1]
+    u = np.random.default_rng(5).normal(size=(3, *shape))
+    flat = u.reshape(3, d)
+    tolerance = {"rtol": 0, "atol": 1e-12}
+    np.testing.assert_allclose(second.apply(u).reshape(3, d), flat @ matrix, **tolerance)
+    np.testing.assert_allclose(second.quadratic(u), np.einsum("nj,jk,nk->n", flat, matrix, flat), **tolerance)
+    np.testing.assert_allclose(second.diagonal().ravel(), np.diagonal(matrix), **tolerance)
+    np.testing.assert_allclose(second.by_displacement(), reference.displacement_means(matrix, shape), **tolerance)
+    by = second.by_distance()
+    rows, columns = np.divmod(np.arange(d), shape[1])
+    distance = np.hypot(rows[:, None] - rows, columns[:, None] - columns)
+    assert by.pairs.sum() == d * d
+    for r, value, pairs in zip(by.distance, by.value, by.pairs, strict=True):
+        at = np.isclose(distance, r)
+        assert at.sum() == pairs
+        np.testing.assert_allclose(matrix[at].mean(), value, **tolerance)

@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 import reference
 
+from msda_theory.moments.displacements import displacement_sums, pair_counts
+from msda_theory.moments.kronecker import KroneckerSum
 from msda_theory.moments.moments import Moments, Provenance
-from msda_theory.moments.operators import (
-    Constant,
-    Dense,
-    KroneckerSum,
-    Mixture,
-    Sampled,
-    SecondMoment,
-    displacement_sums,
-    pair_counts,
-)
+from msda_theory.moments.operators import Bordered, Constant, Dense, Mixture, SecondMoment
+from msda_theory.moments.sampled import Sampled
 
 SHAPE = (3, 4)
 D = 12
@@ -43,13 +37,13 @@ def build(kind: str, seed: int = 0) -> tuple[SecondMoment, np.ndarray]:
                 matrix[j, k] = border[divmod(j, w)] + border[divmod(k, w)] + constant
                 for t in range(5):
                     matrix[j, k] += left[t, j // w, k // w] * right[t, j % w, k % w]
-        return KroneckerSum(left, right, border, constant), matrix
+        return Bordered(KroneckerSum(left, right), border, constant), matrix
     if kind == "kronecker-empty":
         border = rng.normal(size=SHAPE)
         for j in range(D):
             for k in range(D):
                 matrix[j, k] = border[divmod(j, w)] + border[divmod(k, w)] - 0.2
-        return KroneckerSum(np.zeros((0, h, h)), np.zeros((0, w, w)), border, -0.2), matrix
+        return Bordered(KroneckerSum(np.zeros((0, h, h)), np.zeros((0, w, w))), border, -0.2), matrix
     if kind == "dense":
         matrix = symmetric(rng, D, D)
         return Dense(matrix.copy(), SHAPE), matrix
@@ -60,6 +54,13 @@ def build(kind: str, seed: int = 0) -> tuple[SecondMoment, np.ndarray]:
                 for k in range(D):
                     matrix[j, k] += q[divmod(j, w)] * q[divmod(k, w)] / 9
         return Sampled(draws), matrix
+    if kind == "sampled-weighted":
+        draws, weights = rng.normal(size=(9, h, w)), rng.dirichlet(np.ones(9))
+        for p, q in zip(weights, draws, strict=True):
+            for j in range(D):
+                for k in range(D):
+                    matrix[j, k] += p * q[divmod(j, w)] * q[divmod(k, w)]
+        return Sampled(draws, weights), matrix
     parts = [build(name, seed + 1 + i) for i, name in enumerate(("constant", "kronecker", "dense", "sampled"))]
     weights = (0.1, 0.2, 0.3, 0.4)
     for weight, (_, part) in zip(weights, parts, strict=True):
@@ -67,7 +68,7 @@ def build(kind: str, seed: int = 0) -> tuple[SecondMoment, np.ndarray]:
     return Mixture(weights, tuple(operator for operator, _ in parts)), matrix
 
 
-KINDS = ("constant", "kronecker", "kronecker-empty", "dense", "sampled", "mixture")
+KINDS = ("constant", "kronecker", "kronecker-empty", "dense", "sampled", "sampled-weighted", "mixture")
 
 
 def close(got: np.ndarray, expected: np.ndarray) -> None:
