@@ -66,6 +66,11 @@ CALLS: dict[str, Callable[[], object]] = {
     "expand": lambda: [expand_everywhere(s) for s in (mt.CutMix(), mt.GMix(), Row())],
     "taylor": lambda: mt.taylor(problem()[0], problem()[1].x, problem()[1].x[None]),
     "mixed_loss": lambda: mt.mixed_loss(*problem(), mt.CutMix(), draws=3, rng=rng()),
+    "MixTransform": lambda: [
+        mt.MixTransform(s, 3, rng=rng(), per_sample=each)(problem()[1].x, problem()[1].y)
+        for s in (mt.CutMix(), mt.GMix(), Row())
+        for each in (False, True)
+    ],
     "coefficient_by_distance": lambda: mt.coefficient_by_distance(mt.CutMix().moments(SHAPE)),
     "gradient_term_by_displacement": by_displacement,
     "gradient_term_by_distance": by_distance,
