@@ -162,6 +162,20 @@ def test_layouts_that_are_not_contiguous(name):
             torch.testing.assert_close(found, images, rtol=1e-14, atol=1e-15, msg=lambda m, k=label: f"{k}: {m}")
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("per_sample", [False, True], ids=["batch", "per-sample"])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_gpu_gives_the_numbers_of_the_cpu(name, per_sample):
+    x, y = batch()
+    x = x.to(memory_format=torch.channels_last)
+    here = transform(STRATEGIES[name], per_sample=per_sample)(x, y)
+    there = transform(STRATEGIES[name], per_sample=per_sample)(x.cuda(), y.cuda())
+    for a, b in zip(here, there, strict=True):
+        assert b.device.type == "cuda"
+        assert b.stride() == a.stride()
+        torch.testing.assert_close(b.cpu(), a, rtol=1e-14, atol=1e-15)
+
+
 def test_gradients_pass_to_the_images():
     x, y = batch(4)
     for name, per_sample in itertools.product(("mixup", "cutmix", "gmix", "dense"), (False, True)):
