@@ -22,7 +22,7 @@ from figures.style import NAMES
 
 Records = dict[str, dict[str, Any]]
 EXPERIMENTS = ("train", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery")
-BENCHMARKS = ("bench", "bench_taylor")
+BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix")
 OPTIONAL = ("bench_taylor_gpu",)
 
 
@@ -210,6 +210,9 @@ def blocks(records: Records) -> dict[str, str]:
         "bench": tables_bench.bench_sentence(records["bench"]),
         "engine-summary": tables_bench.engine_summary(records["bench_taylor"]),
         "engine": tables_bench.engine(records["bench_taylor"], records.get("bench_taylor_gpu")),
+        "bench-laws": tables_bench.laws_sentence(records["bench_laws"]),
+        "bench-mix": tables_bench.mixing(records["bench_mix"]),
+        "c8": tables_bench.ledger_c8(records["bench_mix"]),
         "caption-masks": masks.CAPTION,
         "caption-coefficients": coefficients.CAPTION,
         "caption-gap": gap.CAPTION,

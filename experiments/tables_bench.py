@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from figures.style import NAMES
+
 METHODS = ("taylor", "HVP", "nested jvp")
 
 
@@ -22,6 +24,77 @@ def bench_sentence(record: dict[str, Any]) -> str:
         f"{min(ratios['digits']):.2f} to {max(ratios['digits']):.2f} on the digits network (float64), median of "
         f"{record['config']['rounds']} rounds. {timed}{record['machine']}; `{record['command']}`."
     )
+
+
+def laws_sentence(record: dict[str, Any]) -> str:
+    """Cost of moments at full size and of measuring a law."""
+    result, config = record["result"], record["config"]
+    operations = ("apply", "quadratic", "diagonal", "by_displacement", "by_distance")
+    closed = [m for m in result["moments"] if not m["measured_draws"]]
+    measured = [m for m in result["moments"] if m["measured_draws"]]
+
+    def longest(rows: list[dict[str, Any]], *operations: str) -> str:
+        return f"{max(m['seconds'][k] for m in rows for k in operations):.1f} s"
+
+    spans = {mode: [m["seconds"] for m in result["law_of"] if m["mode"] == mode] for mode in ("batch", "sample")}
+    return (
+        f"At {config['size']}x{config['size']}, every strategy and law: {longest(closed, 'moments')} for the moments "
+        f"and {longest(closed, *operations)} for any of these at "
+        f"most, {max(m['peak_bytes'] for m in closed) / 1e6:.0f} MB (whole process); a law measured from "
+        f"{measured[0]['measured_draws']} draws: {longest(measured, 'moments')}, "
+        f"{longest(measured, *operations)}, "
+        f"{max(m['peak_bytes'] for m in measured) / 1e6:.0f} MB. `law_of` with {config['draws']} draws at "
+        f"{config['side']}x{config['side']}: {min(spans['batch']):.1f} to {max(spans['batch']):.1f} s with one mask a "
+        f"batch, {min(spans['sample']):.1f} to {max(spans['sample']):.1f} s with one a sample. {record['machine']}; "
+        f"`{record['command']}`."
+    )
+
+
+def mixing(record: dict[str, Any]) -> str:
+    """Cost of mixing a batch in clones: table and sentence, as Markdown."""
+    rows = {(t["format"], t["method"], t["strategy"], t["mode"]): t for t in record["result"]["times"]}
+    kinds = list(dict.fromkeys((f, m) for f, m, _, _ in rows))
+    names = list(dict.fromkeys(n for _, _, n, _ in rows))
+    columns = [(name, mode) for name in names for mode in ("batch", "per sample")]
+    lines = [
+        f"| format | code | {' | '.join(f'{NAMES[n]}, {m}' for n, m in columns)} |",
+        "|---|---|" + "--:|" * len(columns),
+    ]
+    for form, method in kinds:
+        cells = [_clones(rows.get((form, method, *column))) for column in columns]
+        lines.append(f"| {form} | {'`MixTransform`' if method == 'MixTransform' else method} | {' | '.join(cells)} |")
+    config = record["config"]
+    clone = next(iter(rows.values()))["clone_ms"]
+    shape = f"{config['images']}x{config['channels']}x{config['size']}x{config['size']}"
+    return "\n".join(lines) + (
+        f"\n\nTime to mix {shape} images in clones of them (`x.clone()`, {clone:.0f} ms in float32), median over "
+        f"{config['rounds']} rounds in which all take turns (range). *Plain code*: partners by `x.flip(0)`, the mask "
+        f"by slices or as a full map. {record['machine']}, {record['threads']} threads; torch "
+        f"{record['versions']['torch']}; `{record['command']}`."
+    )
+
+
+def ledger_c8(record: dict[str, Any]) -> str:
+    """Measured column of claim C8."""
+    rows = {
+        (t["strategy"], t["mode"]): t
+        for t in record["result"]["times"]
+        if (t["format"], t["method"]) == ("float32", "MixTransform")
+    }
+    config = record["config"]
+    parts = "; ".join(
+        f"{NAMES[name]} {_clones(rows[name, 'batch'])} and {_clones(rows[name, 'per sample'])}"
+        for name in dict.fromkeys(n for n, _ in rows)
+    )
+    return (
+        f"Time to mix {config['images']}x{config['channels']}x{config['size']}x{config['size']} float32 images on the "
+        f"CPU, in multiples of `x.clone()`, one mask for the batch and one for each image, median over "
+        f"{config['rounds']} rounds (range): {parts}. {record['machine']}, {record['threads']} threads."
+    )
+
+
+def _clones(row: dict[str, Any] | None) -> str:
+    return "" if row is None else f"{row['clones']:.2f} ({row['min']:.2f} to {row['max']:.2f})"
 
 
 def engine_summary(record: dict[str, Any]) -> str:
