@@ -35,6 +35,13 @@ class Dense(mt.Strategy):
         return mt.MaskBatch(mask, mask.mean(axis=(1, 2)))
 
 
+def measured() -> mt.MeasuredLaw:
+    """Forty draws of CutMix and GMix as a measured law."""
+    parts = [s.sample(20, SHAPE, rng=np.random.default_rng(1)) for s in (mt.CutMix(), mt.GMix())]
+    mask, lam = (np.concatenate([getattr(p, k) for p in parts]) for k in ("mask", "lam"))
+    return mt.MeasuredLaw(mask, lam, np.full(40, 1 / 40), "measured")
+
+
 STRATEGIES = {
     **{name: cls() for name, cls in REGISTRY.items()},
     "cutmix-periodic": mt.CutMix(box="periodic"),
@@ -42,6 +49,7 @@ STRATEGIES = {
     "hmix-cut": mt.HMix(ratio=1.0, box="inside"),
     "choice-of-boxes": mt.Choice(strategies=(mt.Vanilla(), mt.CutMix()), probabilities=(0.5, 0.5)),
     "dense": Dense(),
+    "measured": measured(),
     "choice-dense": mt.Choice(strategies=(Dense(), mt.CutMix()), probabilities=(0.5, 0.5)),
 }
 
@@ -429,3 +437,19 @@ def test_a_refused_batch_takes_no_draws():
     with pytest.raises(ValueError, match=r"expected class indices in 0 \.\. 4"):
         mix(X, Y + K)
     assert same([mix(X, Y)], [fresh(X, Y)])
+
+
+# --- the circle closes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_sample", [False, True], ids=["batch", "per-sample"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_its_law_is_measured_to_be_that_of_its_strategy(per_sample, smoothing):
+    mix = mt.MixTransform(mt.CutMix(), 8, rng=rng(), per_sample=per_sample, smoothing=smoothing)
+    law = mt.law_of(mix, SHAPE, draws=3_000)
+    moments, truth = law.moments(SHAPE), mt.CutMix().moments(SHAPE)
+    assert law.smoothing == pytest.approx(smoothing, abs=1e-6)
+    # the largest of 63 diagonal entries, at the two-sided level 1e-6
+    assert np.abs(moments.second.diagonal() - truth.second.diagonal()).max() < 5.7 * moments.provenance.error
+    other = mt.CutMix(label="nominal").moments(SHAPE)
+    assert np.abs(moments.second.diagonal() - other.second.diagonal()).max() > 5.7 * moments.provenance.error
