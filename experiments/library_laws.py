@@ -161,7 +161,7 @@ LAWS: dict[str, LibraryLaw] = {
         "a8ecf75db221ca264dac7af193c497a57aa4b793", even=False, place="inside but two", size_per="sample",
     ),
     "keras": LibraryLaw(
-        "Keras 3", "inside", "keras-team/keras keras/src/layers/preprocessing/image_preprocessing/cut_mix.py "
+        "Keras 3", "random alpha", "keras-team/keras keras/src/layers/preprocessing/image_preprocessing/cut_mix.py "
         "0c07bd6503f2f73d9b3a7a40906bd501edb6c783, factor=1.0 (the default)",
         sides="real", even=False, place="real", label="sides", size_per="sample", place_per="sample",
         random_alpha=True,

@@ -16,7 +16,16 @@ from typing import Any
 
 import tyro
 
-from experiments import expansion_gap, mask_coefficients, mask_gallery, remainder_order, tables, train
+from experiments import (
+    alpha_sweep,
+    expansion_gap,
+    law_zoo,
+    mask_coefficients,
+    mask_gallery,
+    remainder_order,
+    tables,
+    train,
+)
 from experiments.record import RECORDS, RESULTS, ROOT, ClaimFailed, failed, write_whole
 
 
@@ -37,6 +46,8 @@ def reproduce(config: Config) -> tables.Records:
     order = remainder_order.Config()
     remainder_order.run(order, jobs=config.jobs, folder=config.out)
     expansion_gap.run(gap, jobs=config.jobs, folder=config.out)
+    law_zoo.run(law_zoo.Config(), jobs=config.jobs, folder=config.out)
+    alpha_sweep.run(alpha_sweep.Config(), jobs=config.jobs, folder=config.out)
     records = tables.load(config.out)
     pages = (tables.main_table(records), tables.ladder_table(records))
     write_whole(config.out / "table.md", ("\n\n".join(pages) + "\n").encode())

@@ -15,13 +15,15 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from experiments import tables_bench
+from experiments import tables_bench, tables_laws
 from experiments.record import RECORDS, read_record
-from figures import coefficients, engine, gap, masks, remainder
+from figures import alpha, coefficients, engine, gap, laws, masks, remainder
 from figures.style import NAMES
 
 Records = dict[str, dict[str, Any]]
-EXPERIMENTS = ("train", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery")
+EXPERIMENTS = (
+    "train", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery", "law_zoo", "alpha_sweep",
+)  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor")
 OPTIONAL = ("bench_taylor_gpu",)
 
@@ -210,6 +212,16 @@ def blocks(records: Records) -> dict[str, str]:
         "bench": tables_bench.bench_sentence(records["bench"]),
         "engine-summary": tables_bench.engine_summary(records["bench_taylor"]),
         "engine": tables_bench.engine(records["bench_taylor"], records.get("bench_taylor_gpu")),
+        "laws": tables_laws.laws(records["law_zoo"]),
+        "law-terms": tables_laws.law_terms(records["law_zoo"]),
+        "law-setting": tables_laws.law_setting(records["law_zoo"]),
+        "law-sources": tables_laws.law_sources(records["law_zoo"]),
+        "law-summary": tables_laws.law_summary(records["law_zoo"]),
+        "alpha": tables_laws.alpha_sentence(records["alpha_sweep"]),
+        "alpha-table": tables_laws.alpha_table(records["alpha_sweep"]),
+        "alpha-setting": tables_laws.alpha_setting(records["alpha_sweep"]),
+        "caption-laws": laws.CAPTION,
+        "caption-alpha": alpha.CAPTION,
         "caption-masks": masks.CAPTION,
         "caption-coefficients": coefficients.CAPTION,
         "caption-gap": gap.CAPTION,
