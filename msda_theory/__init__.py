@@ -17,6 +17,8 @@ from msda_theory.masks.choice import Choice
 from msda_theory.masks.cutmix import CutMix
 from msda_theory.masks.gmix import GMix
 from msda_theory.masks.hmix import HMix
+from msda_theory.masks.law_of import law_of
+from msda_theory.masks.measured import MeasuredLaw
 from msda_theory.masks.mixup import Mixup
 from msda_theory.masks.registry import strategies, strategy
 from msda_theory.masks.vanilla import Vanilla
@@ -37,6 +39,8 @@ __all__ = [  # noqa: RUF022 (grouped, as the theory is)
     "Choice",
     "strategy",
     "strategies",
+    "law_of",
+    "MeasuredLaw",
     # moments of q, the weight taken from the partner
     "Moments",
     # data, losses, results with errors

@@ -189,6 +189,53 @@ def moments(
     return (p @ q).reshape(shape), q.T @ (p[:, None] * q)
 
 
+# --- a few pixels of a large image --------------------------------------------------------------------------
+
+
+def masks_at(kind: str, lam: float, shape: Shape, pixels: np.ndarray, ratio: float = 0.5) -> tuple[np.ndarray, ...]:
+    """M at ``pixels`` [n, 2] for every centre [H W, n], and the label weight of each; clipped boxes, pixel labels."""
+    centres = np.indices(shape).reshape(2, -1)
+    if kind == "gmix":
+        s = min(lam, 1 - lam)
+        squared = ((pixels.T[:, None, :] - centres[:, :, None]) ** 2).sum(axis=0)
+        axes = [
+            np.exp(-math.pi * np.subtract.outer(np.arange(n), np.arange(n)) ** 2 / (s * shape[0] * shape[1]))
+            for n in shape
+        ]
+        mean = np.outer(axes[0].mean(axis=1), axes[1].mean(axis=1)).ravel()
+        g = np.exp(-math.pi * squared / (s * shape[0] * shape[1]))
+        return (g, mean) if lam < 0.5 else (1 - g, 1 - mean)
+    inside, count = np.ones((centres.shape[1], len(pixels)), dtype=bool), np.ones(centres.shape[1])
+    for axis, n in enumerate(shape):
+        half = side_length(lam, n, ratio if kind == "hmix" else 1.0) // 2
+        low, high = np.maximum(centres[axis] - half, 0), np.minimum(centres[axis] + half, n)
+        inside &= (pixels[:, axis] >= low[:, None]) & (pixels[:, axis] < high[:, None])
+        count *= high - low
+    kept = 1 - count / (shape[0] * shape[1])
+    if kind == "cutmix":
+        return 1.0 - inside, kept
+    return np.where(inside, 0.0, (lam / kept)[:, None]), np.full(len(kept), lam)
+
+
+def moments_at(kind: str, shape: Shape, law: str, pixels: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
+    """``qbar`` [n] and ``a`` [n, n] at a few pixels for alpha = 1, over every centre; any image size."""
+    if kind == "gmix":
+        nodes, weights = beta_rule(1.0 + (law == "paper"), 1.0, [0.5], order)
+    else:  # polynomials in lam between the steps of the sides; the density is 1, or 2 lam
+        t, weight = np.polynomial.legendre.leggauss(order)
+        steps = np.unique([0.0, 1.0, *breakpoints(kind, shape)])
+        low, width = steps[:-1, None], np.diff(steps)[:, None]
+        nodes, weights = (low + width * (t + 1) / 2).ravel(), (width * weight / 2).ravel()
+        weights = weights * 2 * nodes if law == "paper" else weights
+    mean, second = np.zeros(len(pixels)), np.zeros((len(pixels), len(pixels)))
+    for lam, weight in zip(nodes, weights, strict=True):
+        mask, label = masks_at(kind, float(lam), shape, pixels)
+        for q, p in ((1 - mask, np.ones_like(label)),) if law == "paper" else ((1 - mask, label), (mask, 1 - label)):
+            mean += weight * (p @ q) / len(q)
+            second += weight * (q.T * p) @ q / len(q)
+    return mean, second
+
+
 # --- second moments as matrices -----------------------------------------------------------------------------
 
 

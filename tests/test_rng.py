@@ -43,6 +43,17 @@ def problem():
     return naive.network(1, SHAPE, 3), mt.ImageData(x, y, 3)
 
 
+def augmenter() -> Callable[[torch.Tensor, torch.Tensor], object]:
+    """Mixup with random numbers of its own."""
+    own = rng()
+
+    def transform(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        lam = own.random()
+        return lam * x + (1 - lam) * x.flip(0), lam * y + (1 - lam) * y.flip(0)
+
+    return transform
+
+
 def expand_everywhere(strategy: mt.Strategy) -> list[mt.Expansion]:
     model, data = problem()
     sampled = [mt.expand(model, data, strategy, at=at, draws=3, rng=rng()) for at in ("data", "mean", "mask")]
@@ -64,6 +75,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "strategy": lambda: mt.strategy("hmix", ratio=0.3),
     "strategies": mt.strategies,
     "expand": lambda: [expand_everywhere(s) for s in (mt.CutMix(), mt.GMix(), Row())],
+    "law_of": lambda: mt.law_of(augmenter(), SHAPE, draws=20),
     "taylor": lambda: mt.taylor(problem()[0], problem()[1].x, problem()[1].x[None]),
     "mixed_loss": lambda: mt.mixed_loss(*problem(), mt.CutMix(), draws=3, rng=rng()),
     "coefficient_by_distance": lambda: mt.coefficient_by_distance(mt.CutMix().moments(SHAPE)),

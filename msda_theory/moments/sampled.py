@@ -25,8 +25,8 @@ class DrawStore(Protocol):
     def shape(self) -> tuple[int, ...]:
         """(n, H, W)."""
 
-    def __getitem__(self, part: slice, /) -> Array:
-        """The maps of ``part`` [k, H, W]."""
+    def __getitem__(self, part: slice | Array, /) -> Array:
+        """The maps of ``part``, a slice or indices [k, H, W]."""
 
 
 def chunks(n: int, shape: tuple[int, int]) -> Iterator[slice]:
