@@ -16,16 +16,18 @@ def laws(record: Record) -> str:
     size = record["result"]["size"]
     head = ["law", "own label weight", "partner", "size, place drawn for each", "mean share", "label error"]
     lines = [
-        f"| {' | '.join([*head, 'corner', 'edge', 'centre', 'R2, relative', 'rise, relative'])} |",
-        "|---|---|---|---|" + "--:|" * 7,
+        f"| {' | '.join([*head, 'corner', 'edge', 'centre', 'mean a_jj', 'R2, relative', 'rise, relative'])} |",
+        "|---|---|---|---|" + "--:|" * 8,
     ]
     for row in record["result"]["rows"]:
         c, numbers = row["conventions"], row["sizes"][0]
         words = [LABELS[c["label"]], c["partner"], f"{c['size_per']}, {c['place_per']}"] if c else ["", "", ""]
         values = [_number(numbers[k]) for k in ("share", "label_error", "corner", "edge", "centre")]
+        curve = row["by_distance"]
+        values.append(_number({"mean": curve["coefficient"][0], "se": curve["se"][0]}))
         relative = [_number(row["relative"][k], 2) for k in ("r2", "rise")]
         lines.append(f"| {' | '.join([_title(row), *words, *values, *relative])} |")
-    return "\n".join(lines) + f"\n\nShares, errors and probabilities at {size}x{size}."
+    return "\n".join(lines) + f"\n\nShares, errors, probabilities and a_jj at {size}x{size}."
 
 
 def law_terms(record: Record) -> str:
