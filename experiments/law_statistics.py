@@ -38,7 +38,7 @@ def batch_means(values: Array, weight: Array, blocks: int = BLOCKS) -> tuple[Arr
 
 
 def measured(law: MeasuredLaw) -> dict[str, Any]:
-    """`NAMES` of a measured law, its corners one by one and its map E[1 - M], with errors."""
+    """`NAMES` of a measured law and its corners one by one, with errors."""
     taken = 1 - np.asarray(law.store[slice(0, len(law))], dtype=float)
     share = taken.mean(axis=(1, 2))
     columns = [share, np.abs(law.lam - (1 - share)), *_places(taken)]
@@ -48,7 +48,6 @@ def measured(law: MeasuredLaw) -> dict[str, Any]:
         "draws": len(law),
         **{name: _value(mean[k], se[k]) for k, name in enumerate(NAMES)},
         "corners": [_value(*v) for v in zip(*corners, strict=True)],
-        "map": np.tensordot(law.weight, taken, axes=1).round(4),
     }
 
 
@@ -71,7 +70,6 @@ def exact(strategy: Strategy, shape: Shape, *, rng: np.random.Generator) -> dict
         **dict(zip(("share", "corner", "edge", "centre"), places, strict=True)),
         "label_error": label,
         "corners": [_value(v, 0.0) for v in _corners(taken)[0]],
-        "map": taken[0].round(4),
     }
 
 

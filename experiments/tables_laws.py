@@ -48,7 +48,8 @@ def law_setting(record: Record) -> str:
         f"(± 0), but for label errors of nominal labels. Terms at the data, exact law, on {len(config['seeds'])} "
         f"softplus networks trained with CutMix, {result['images']} digits; measured rise of the mixed loss from "
         f"{config['pairs']} pairs (q, r) for each image. ± is one standard error: of the measurement, and over "
-        f"networks where there are any (the measurement's is not in that of the rise). {record['machine']}; "
+        f"networks where there are any (the measurement's is not in that of the rise), "
+        f"left out below half a unit of the last digit. {record['machine']}; "
         f"`{record['command']}`."
     )
 
@@ -80,7 +81,7 @@ def alpha_sentence(record: Record) -> str:
     """Does alpha below 1 do anything? Shares of the measured rise at alpha = 1 that are left."""
     cells = {(r["training"], r["strategy"], r["alpha"]): r for r in record["result"]["summary"]}
     small = sorted({a for _, _, a in cells if a < 1})
-    shown = [a for a in (0.2, small[0]) if a in small]
+    shown = [a for a in dict.fromkeys((0.2, small[0])) if a in small]
 
     def left(name: str, alpha: float) -> str:
         v = cells[name, name, alpha]["rise_share"]
@@ -111,8 +112,10 @@ def alpha_setting(record: Record) -> str:
     result, config = record["result"], record["config"]
     n = len(config["training"]["seeds"])
     return (
-        f"In %, ± standard error over {n} softplus networks, trained at alpha = 1; {result['images']} digits, "
-        f"{result['draws']} pairs (q, r) for each; R2 at the data is exact, *predicted* is Gauss-Newton at the mask. "
+        f"In %, ± standard error over {n} softplus networks ({n - 1} degrees of freedom), left out below a half; "
+        f"trained at alpha = 1. R2 at the data is exact; the rise is measured by {result['pairs']} pairs (q, r) for "
+        f"each of {result['images']} digits; *predicted* is Gauss-Newton at the mask, whose share of the rise is taken "
+        f"from {result['draws']} further pairs for each. "
         f"{record['machine']}; `{record['command']}`."
     )
 

@@ -13,8 +13,8 @@ from scipy import special
 
 from experiments.library_laws import LAWS, LibraryLaw
 
-SIZE, N = 32, 200_000
-BATCHES = 25_000  # of 8, where the images of a batch share their alpha
+SIZE, N = 32, 120_000
+BATCHES = 15_000  # of 8, where the images of a batch share their alpha
 CLIPPED = ("clovaai", "timm", "timm-elem", "torchvision", "fastai", "composer-uniform")
 
 
