@@ -34,6 +34,7 @@ lint: install
 bench: install                ## time and memory, as ratios within one run
 	$(BIN)/python -m experiments.bench
 	$(BIN)/python -m experiments.bench_taylor
+	$(BIN)/python -m experiments.bench_laws
 
 clean:
 	rm -rf $(VENV) results build *.egg-info .mypy_cache .ruff_cache

@@ -85,7 +85,7 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class BoxSum(SecondMoment):
-    """``A = sum_k scale_k E[rho^power B B^T]``, ``rho = 1 / (1 - |B| / d)``, |B| the number of covered pixels.
+    """``A = sum_k scale_k E[rho^power B B^T]``, ``rho = 1 / (1 - |B| / d)``, |B| the covered pixels; Eq. (6c).
 
     B is the indicator of a box of half sides ``halves_k`` whose position is uniform; ``power`` is 0 for CutMix, 2 for
     HMix, whose masks are ``lam rho`` outside.

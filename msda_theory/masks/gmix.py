@@ -101,23 +101,32 @@ class GMix(SeparableStrategy):
         return Atoms(mask, label, 2 * lam, np.concatenate([weight, weight]))
 
 
-def _bump(s: Array, centre: Array, length: int, d: int) -> Float64[Array, "... L"]:
-    """One axis of g for widths s [...] and centres [..., 1]; the indicator of the centre at s = 0."""
-    squared = (np.arange(length) - centre) ** 2
+def _gauss(squared: Array, s: Array, d: int) -> Float64[Array, "..."]:
+    """``exp(-pi squared / (s d))``; at s = 0 the indicator of 0."""
     # The smallest positive number stands for s = 0: the exponent is then -inf or 0, as in the limit.
     with np.errstate(over="ignore"):
         return np.exp(-np.pi * squared / np.maximum(s * d, np.finfo(float).tiny)[..., None])
 
 
+def _bump(s: Array, centre: Array, length: int, d: int) -> Float64[Array, "... L"]:
+    """One axis of g for widths s [...] and centres [..., 1]; the indicator of the centre at s = 0."""
+    return _gauss((np.arange(length) - centre) ** 2, s, d)
+
+
 def _bump_moments(
     s: Float64[Array, " n"], length: int, d: int
 ) -> tuple[Float64[Array, "n L"], Float64[Array, "n L L"]]:
-    """``E[g_j]`` and ``E[g_j g_k]`` of one axis over the uniform centre, for each width."""
-    first, second = np.empty((len(s), length)), np.empty((len(s), length, length))
-    for k, width in enumerate(s):
-        g = _bump(np.full(length, width), np.arange(length)[:, None], length, d)  # [centres, L]
-        first[k], second[k] = g.mean(axis=0), g.T @ g / length
-    return first, second
+    """``E[g_j]`` and ``E[g_j g_k]`` of one axis over the uniform centre c, for each width.
+
+    ``(j - c)^2 + (k - c)^2 = (j - k)^2 / 2 + 2 (c - (j + k) / 2)^2``: a function of j - k times one of j + k.
+    """
+    j = np.arange(length)
+    first, middle = np.zeros((len(s), length)), np.zeros((len(s), 2 * length - 1))
+    for c in j:
+        first += _gauss((j - c) ** 2, s, d) / length
+        middle += _gauss(2 * (c - np.arange(2 * length - 1) / 2) ** 2, s, d) / length
+    apart = _gauss(j**2 / 2, s, d)
+    return first, apart[:, np.abs(j[:, None] - j)] * middle[:, j[:, None] + j]
 
 
 def _outer(weights: Array, rows: Array, columns: Array) -> Float64[Array, "H W"]:

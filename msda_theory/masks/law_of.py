@@ -48,6 +48,7 @@ def law_of(
     Samples of one call with equal draws count as one draw. Where partners are permuted at random, a sample that meets
     itself looks like one that was not mixed; such samples are left out where the others of the call show the mask, and
     otherwise the probability 1 / batch_size of a fixed point, that of a uniform permutation, is taken off.
+    Source: docs/theory.md, Eqs. (10) and (10a).
 
     Args:
         transform: the augmenter.

@@ -64,8 +64,8 @@ class MeasuredLaw(Strategy):
     those of the measured law. They differ from those of the augmenter by the sampling error of the measurement, which
     ``moments(...).provenance`` states; errors of `expand` and `compare` contain it in R1 and nowhere else.
 
-    There is no nominal weight in a measured law. ``law="paper"`` reads Eq. (2a) with the label weight w in its place:
-    ``q = 1 - M`` under the density ``w / E[w]``. This is the paper's law where the label weight is the nominal one.
+    There is no nominal weight in a measured law. ``law="paper"`` reads Eq. (2a) with the label weight w in its place,
+    Eq. (10b): ``q = 1 - M`` under the density ``w / E[w]``. It is the paper's law where the label weight is nominal.
 
     Attributes:
         store: M [N, H, W].

@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 from msda_theory.moments.displacements import Array, diagonal_sums
 from msda_theory.moments.operators import SecondMoment
 
+_ENTRIES = 2**21  # entries of an intermediate product: 16 MB
+
 
 @dataclass(frozen=True, eq=False)
 class KroneckerSum(SecondMoment):
@@ -38,10 +40,18 @@ class KroneckerSum(SecondMoment):
     def apply(self, u: ArrayLike) -> Float64[Array, "... H W"]:
         """``sum_t left_t u right_t``."""
         u = self._maps(u)
-        out = np.zeros_like(u)
-        for left, right in zip(self.left, self.right, strict=True):
-            out += left @ u @ right
-        return out
+        if u.size == 0:
+            return u.copy()
+        h, w = self.shape
+        maps = u.reshape(-1, h, w).transpose(1, 0, 2).reshape(h, -1)  # [H, nW]
+        n = maps.shape[1] // w
+        out = np.zeros((h * n, w))
+        step = max(1, _ENTRIES // max(1, maps.size))  # few large products instead of many small ones
+        for low in range(0, len(self.left), step):
+            left, right = self.left[low : low + step], self.right[low : low + step]
+            part = (left.reshape(-1, h) @ maps).reshape(len(left), h * n, w)
+            out += part.transpose(1, 0, 2).reshape(h * n, -1) @ right.reshape(-1, w)
+        return out.reshape(h, n, w).transpose(1, 0, 2).reshape(u.shape)
 
     def diagonal(self) -> Float64[Array, "H W"]:
         """Products of the factors' diagonals."""
