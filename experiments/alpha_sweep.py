@@ -27,6 +27,7 @@ import tyro
 
 from experiments import train
 from experiments.data import digits
+from experiments.law_statistics import over_networks
 from experiments.parallel import spread
 from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish
 from msda_theory.compare import compare
@@ -40,7 +41,7 @@ from msda_theory.masks.registry import strategy as make_strategy
 from msda_theory.mixed_loss import mixed_loss
 from msda_theory.streams import stream
 
-SOURCES = (*train.SOURCES, "alpha_sweep.py")
+SOURCES = (*train.SOURCES, "alpha_sweep.py", "law_statistics.py")
 INSIDE = "cutmix-inside"  # CutMix whose box stays inside the image; its law only
 NETWORKS = train.Config(activations=("softplus",))
 RATIOS = ("r1", "r2", "r3", "rise", "rise_gn")
@@ -147,6 +148,7 @@ def _rows(trained: dict[str, Any], config: Config, folder: Path) -> list[dict[st
                     "rise_data": r1 + r2 + r3,
                     # Both rises vary with the draws alike: their ratio is known far better than the prediction.
                     "explained_gn": explained.mean,
+                    "explained_gn_se": explained.se,
                     "rise_gn": explained.mean * rise,
                     "rise": rise,
                     "rise_se": measured.se,
@@ -158,14 +160,23 @@ def _rows(trained: dict[str, Any], config: Config, folder: Path) -> list[dict[st
 def _summary(config: Config, records: list[dict[str, Any]]) -> dict[str, Any]:
     rows = pd.DataFrame([row for r in records for row in r["result"]["rows"]])
     key = ["training", "seed", "strategy"]
-    at_one = rows[rows["alpha"] == 1.0].set_index(key)[list(RATIOS)].add_suffix("_at_1")
-    joined = rows.join(at_one, on=key)
+    rows["rise_gn_se"] = rows["rise_gn"] * np.hypot(_relative(rows, "rise"), _relative(rows, "explained_gn"))
+    ones = rows[rows["alpha"] == 1.0].set_index(key).add_suffix("_at_1")
+    joined = rows.join(ones.drop(columns="alpha_at_1"), on=key)
     for name in RATIOS:
         rows[f"{name}_share"] = joined[name] / joined[f"{name}_at_1"]
+    for name in ("rise", "rise_gn"):  # of independent draws, though partners are shared
+        error = np.hypot(_relative(joined, name), joined[f"{name}_se_at_1"] / joined[f"{name}_at_1"])
+        rows[f"{name}_share_se"] = rows[f"{name}_share"] * error.where(rows["alpha"] != 1.0, 0.0)
+    values = [c for c in rows.columns if c not in (*key, "alpha") and not c.endswith("_se")]
     summary = []
     for names, group in rows.groupby(["training", "strategy", "alpha"], sort=False):
-        values = {c: _over_networks(group[c]) for c in group.columns if c not in ("rise_se", *key, "alpha")}
-        summary.append({**dict(zip(("training", "strategy", "alpha"), names, strict=True)), **values})
+        cell: dict[str, Any] = dict(zip(("training", "strategy", "alpha"), names, strict=True))
+        for c in values:
+            draws = group[f"{c}_se"].to_numpy() if f"{c}_se" in group else None
+            found = over_networks(group[c].to_numpy(), draws)
+            cell[c] = {"mean": found["mean"], "se": found["se"], "n": len(group)}
+        summary.append(cell)
     laws = _laws(config)
     return {
         "images": config.images,
@@ -188,10 +199,8 @@ def _laws(config: Config) -> list[dict[str, Any]]:
     return out
 
 
-def _over_networks(values: pd.Series) -> dict[str, float]:
-    """Mean over networks with the standard error over them, which contains that of their independent draws."""
-    v = values.to_numpy(dtype=float)
-    return {"mean": v.mean(), "se": v.std(ddof=1) / np.sqrt(len(v)) if len(v) > 1 else float("nan"), "n": len(v)}
+def _relative(rows: pd.DataFrame, name: str) -> pd.Series:
+    return rows[f"{name}_se"] / rows[name]
 
 
 def _law_checks(rows: pd.DataFrame, laws: list[dict[str, Any]]) -> list[dict[str, Any]]:

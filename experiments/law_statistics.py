@@ -37,6 +37,18 @@ def batch_means(values: Array, weight: Array, blocks: int = BLOCKS) -> tuple[Arr
     return mean, np.sqrt((deviations**2).sum(axis=0) * blocks / (blocks - 1))
 
 
+def over_networks(values: Array, draws: Array | None = None, *, common: float = 0.0) -> dict[str, Any]:
+    """Mean over networks [n] and its standard error.
+
+    The error over networks contains that of their independent ``draws`` [n]; but few networks know it badly, and by
+    chance as far too small: the larger of the two is taken. ``common`` to all networks is the error of a measured law.
+    """
+    n = len(values)
+    spread = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
+    inner = 0.0 if draws is None else float(np.linalg.norm(draws) / n)
+    return {"mean": float(values.mean()), "se": float(np.hypot(max(spread, inner), common)), "networks": values}
+
+
 def measured(law: MeasuredLaw) -> dict[str, Any]:
     """`NAMES` of a measured law and its corners one by one, with errors."""
     taken = 1 - np.asarray(law.store[slice(0, len(law))], dtype=float)

@@ -121,11 +121,12 @@ def _row(
     data, law = _data(config), LAWS.get(name)
     small = data.shape[0]
     at = {size: _strategy(name, size, config) for size in (config.size, small)}
-    rise = []
+    rise, errors = [], []
     for record, w in zip(trained, weights, strict=True):
         rng = stream(config.seed, "law_zoo", train.RunConfig(**record["config"]).name)
         loss = mixed_loss(train.load_model(record, folder), data, at[small], draws=config.pairs, rng=rng)
         rise.append(loss.mean - w.clean)
+        errors.append(loss.se)
     return {
         "law": name,
         "title": law.title if law else OWN[name][0],
@@ -134,7 +135,7 @@ def _row(
         "conventions": {k: getattr(law, k) for k in ("label", "partner", "size_per", "place_per")} if law else {},
         "sizes": [{"size": size, **_statistics(s, size, config)} for size, s in at.items()],
         "by_distance": law_statistics.curve(at[config.size], (config.size, config.size)),
-        "terms": {**_terms(at[small], data, weights), "rise": _over_networks(np.array(rise), 0.0)},
+        "terms": {**_terms(at[small], data, weights), "rise": _rise(np.array(rise), np.array(errors))},
     }
 
 
@@ -154,25 +155,25 @@ def _terms(strategy: Strategy, data: ImageData, weights: list[PairWeights]) -> d
     else:
         moments = strategy.moments(data.shape)
         values, errors = np.array([w.terms(moments) for w in weights]).T, np.zeros(3)
-    return {name: _over_networks(v, e) for name, v, e in zip(TERMS, values, errors, strict=False)}
-
-
-def _over_networks(values: np.ndarray, law_error: float) -> dict[str, Any]:
-    """Mean over networks; its error over them, that of the measurement of the law, and both."""
-    se = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+    none = np.zeros(len(weights))
     return {
-        "mean": float(values.mean()),
-        "se": float(np.hypot(se, law_error)),
-        "se_law": float(law_error),
-        "networks": values,
+        name: {**law_statistics.over_networks(v, common=float(e)), "se_law": float(e), "draws": none}
+        for name, v, e in zip(TERMS, values, errors, strict=False)
     }
 
 
+def _rise(values: np.ndarray, draws: np.ndarray) -> dict[str, Any]:
+    return {**law_statistics.over_networks(values, draws), "se_law": 0.0, "draws": draws}
+
+
 def _ratio(term: dict[str, Any], reference: dict[str, Any]) -> dict[str, float]:
-    """Mean over networks of the ratio to the reference on the same network, with both errors."""
-    ratio = np.array(term["networks"]) / np.array(reference["networks"])
-    se = float(ratio.std(ddof=1) / np.sqrt(len(ratio))) if len(ratio) > 1 else 0.0
-    return {"mean": float(ratio.mean()), "se": float(np.hypot(se, term["se_law"] / reference["mean"]))}
+    """Mean over networks of the ratio to the reference on the same network, with all errors."""
+    over, under = np.array(term["networks"]), np.array(reference["networks"])
+    draws = np.hypot(term["draws"] / over, np.array(reference["draws"]) / under) * over / under
+    if term is reference:
+        draws = np.zeros(len(over))
+    found = law_statistics.over_networks(over / under, draws, common=term["se_law"] / reference["mean"])
+    return {name: found[name] for name in ("mean", "se")}
 
 
 def _checks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

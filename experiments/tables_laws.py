@@ -47,9 +47,9 @@ def law_setting(record: Record) -> str:
         f"{config['draws']:,} draws of each law of a library, measured at each size; the package's own laws are exact "
         f"(± 0), but for label errors of nominal labels. Terms at the data, exact law, on {len(config['seeds'])} "
         f"softplus networks trained with CutMix, {result['images']} digits; measured rise of the mixed loss from "
-        f"{config['pairs']} pairs (q, r) for each image. ± is one standard error: of the measurement, and over "
-        f"networks where there are any (the measurement's is not in that of the rise), "
-        f"left out below half a unit of the last digit. {record['machine']}; "
+        f"{config['pairs']} pairs (q, r) for each image. ± is one standard error: of the measurement of the law "
+        "(not in that of the rise), and over networks or of the draws, whichever is larger; left out below half a unit "
+        f"of the last digit. {record['machine']}; "
         f"`{record['command']}`."
     )
 
@@ -112,7 +112,7 @@ def alpha_setting(record: Record) -> str:
     result, config = record["result"], record["config"]
     n = len(config["training"]["seeds"])
     return (
-        f"In %, ± standard error over {n} softplus networks ({n - 1} degrees of freedom), left out below a half; "
+        f"In %, ± standard error over {n} softplus networks or of the draws, the larger one, left out below a half; "
         f"trained at alpha = 1. R2 at the data is exact; the rise is measured by {result['pairs']} pairs (q, r) for "
         f"each of {result['images']} digits; *predicted* is Gauss-Newton at the mask, whose share of the rise is taken "
         f"from {result['draws']} further pairs for each. "

@@ -13,7 +13,7 @@ from figures.style import COLOURS, MARKERS, NAMES, PAGE, load, save
 
 CAPTION = (
     "Does alpha below 1 do anything? Shares of the value at alpha = 1. Left and middle: measured rise of the mixed "
-    "loss (points, mean and standard error over three networks, digits) and the input-gradient regularizer R2 at the "
+    "loss (points, mean and standard error, three networks, digits) and the input-gradient regularizer R2 at the "
     "data (lines, exact terms), on networks trained with the strategy itself at alpha = 1 and on networks trained "
     "without mixing. Right: the mean of a_jj at 64x64 pixels, by the law alone, no sampling error; dashed: CutMix "
     "whose box stays inside the image."

@@ -90,6 +90,15 @@ def test_errors_by_batch_means_see_draws_that_share_a_number():
     )
 
 
+def test_errors_over_few_networks_are_not_below_those_of_their_draws():
+    values = np.array([1.0, 2.0, 4.0])
+    over = law_statistics.over_networks(values)
+    assert over["se"] == pytest.approx(values.std(ddof=1) / 3**0.5)
+    assert law_statistics.over_networks(values, np.full(3, 0.1))["se"] == over["se"]
+    assert law_statistics.over_networks(values, np.full(3, 6.0))["se"] == pytest.approx(6 / 3**0.5)
+    assert law_statistics.over_networks(np.ones(3), common=0.5)["se"] == 0.5
+
+
 def test_terms_of_draws_are_those_of_the_moments(folder):
     data = digits().train[:6]
     record = train.train_one(train.RunConfig("cutmix", "softplus", 0, epochs=1), folder)
