@@ -9,7 +9,7 @@ Expected, over the box laws of libraries at alpha = 1: mean shares of about .15 
 large images, .20 at 32x32, and about 1/2 where the weight of the partner is read as the own one; corners replaced with
 a probability of about .01 to .16. The laws of clovaai, timm and torchvision are one, that of `CutMix`. Labels that are
 not corrected raise R1 and R2, since the partner gets more of the label than of the image.
-Cost: about 35 s on one core. Record: ``law_zoo.json``.
+Cost: about 45 s on one core. Record: ``law_zoo.json``.
 """
 
 from __future__ import annotations
