@@ -35,6 +35,7 @@ bench: install                ## time and memory, as ratios within one run
 	$(BIN)/python -m experiments.bench
 	$(BIN)/python -m experiments.bench_taylor
 	$(BIN)/python -m experiments.bench_laws
+	$(BIN)/python -m experiments.bench_mix
 
 clean:
 	rm -rf $(VENV) results build *.egg-info .mypy_cache .ruff_cache

@@ -10,7 +10,7 @@ the border leaves (3/4)^2 on average, with the label to match. A box that stays 
 images; on 8x8 even sides of at most 6 pixels put one there too, so it is compared by its law and not on networks.
 The Gauss-Newton prediction follows the rise of networks that were trained with mixing at every alpha. It was expected
 to stay within a half of the rise everywhere; on networks trained without mixing it is at the edge of that for Mixup,
-HMix and GMix at small alpha (about .5 to .7 of the rise), and no check asks for it there.
+HMix and GMix at small alpha (about .5 to .8 of the rise), and no check asks for it there.
 Cost: about 3 s a network and 2 s for the laws on one core, 18 networks. Record: ``alpha_sweep.json``.
 """
 

@@ -22,6 +22,7 @@ from msda_theory.masks.measured import MeasuredLaw
 from msda_theory.masks.mixup import Mixup
 from msda_theory.masks.registry import strategies, strategy
 from msda_theory.masks.vanilla import Vanilla
+from msda_theory.mix_transform import MixTransform
 from msda_theory.mixed_loss import mixed_loss
 from msda_theory.moments.moments import Moments
 from msda_theory.taylor import Taylor, TaylorCoefficients, taylor
@@ -60,6 +61,8 @@ __all__ = [  # noqa: RUF022 (grouped, as the theory is)
     "Kink",
     # the measured loss
     "mixed_loss",
+    # mixing batches for training
+    "MixTransform",
     # pixel distance
     "coefficient_by_distance",
     "gradient_term_by_displacement",

@@ -78,6 +78,11 @@ CALLS: dict[str, Callable[[], object]] = {
     "law_of": lambda: mt.law_of(augmenter(), SHAPE, draws=20),
     "taylor": lambda: mt.taylor(problem()[0], problem()[1].x, problem()[1].x[None]),
     "mixed_loss": lambda: mt.mixed_loss(*problem(), mt.CutMix(), draws=3, rng=rng()),
+    "MixTransform": lambda: [
+        mt.MixTransform(s, 3, rng=rng(), per_sample=each)(problem()[1].x, problem()[1].y)
+        for s in (mt.CutMix(), mt.GMix(), Row())
+        for each in (False, True)
+    ],
     "coefficient_by_distance": lambda: mt.coefficient_by_distance(mt.CutMix().moments(SHAPE)),
     "gradient_term_by_displacement": by_displacement,
     "gradient_term_by_distance": by_distance,
