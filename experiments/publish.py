@@ -1,4 +1,4 @@
-"""Make the results the committed ones: records, figures, and the marked blocks of README, ledger and the engine's page.
+"""Make the results the committed ones: records, figures, and the marked blocks of the README and the other pages.
 
 ``make records`` runs it after ``make reproduce``; the records of the benchmarks come from ``make bench``. Weights and
 the records of single networks stay behind.
@@ -12,7 +12,7 @@ from experiments import tables
 from experiments.record import RECORDS, RESULTS, ROOT, write_record, write_whole
 from figures import make
 
-PAGES = ("README.md", "paper_repro.md", "docs/engine.md")
+PAGES = ("README.md", "paper_repro.md", "docs/engine.md", "docs/laws.md")
 
 
 def publish() -> None:

@@ -16,7 +16,17 @@ from typing import Any
 
 import tyro
 
-from experiments import expansion_gap, mask_coefficients, mask_gallery, remainder_order, tables, train
+from experiments import (
+    alpha_sweep,
+    expansion_gap,
+    law_zoo,
+    mask_coefficients,
+    mask_gallery,
+    remainder_order,
+    tables,
+    tables_gap,
+    train,
+)
 from experiments.record import RECORDS, RESULTS, ROOT, ClaimFailed, failed, write_whole
 
 
@@ -37,10 +47,12 @@ def reproduce(config: Config) -> tables.Records:
     order = remainder_order.Config()
     remainder_order.run(order, jobs=config.jobs, folder=config.out)
     expansion_gap.run(gap, jobs=config.jobs, folder=config.out)
+    law_zoo.run(law_zoo.Config(), jobs=config.jobs, folder=config.out)
+    alpha_sweep.run(alpha_sweep.Config(), jobs=config.jobs, folder=config.out)
     records = tables.load(config.out)
-    pages = (tables.main_table(records), tables.ladder_table(records))
+    pages = (tables_gap.main_table(records), tables_gap.ladder_table(records))
     write_whole(config.out / "table.md", ("\n\n".join(pages) + "\n").encode())
-    write_whole(config.out / "table.csv", tables.every_network(records).to_csv(index=False).encode())
+    write_whole(config.out / "table.csv", tables_gap.every_network(records).to_csv(index=False).encode())
     folders = ["--records", str(config.out), "--out", str(config.out / "figures")]
     subprocess.run([sys.executable, "-m", "figures.make", *folders, "--no-benchmarks"], cwd=ROOT, check=True)
     return records
@@ -74,8 +86,10 @@ def main(config: Config) -> None:
     """Run, then print what was found."""
     start = time.monotonic()
     records = reproduce(config)
-    print("\n" + tables.main_table(records) + "\n")
-    print("Means over seeds; the last five columns are shares of the rise explained, in %. " + tables.setting(records))
+    print("\n" + tables_gap.main_table(records) + "\n")
+    print(
+        "Means over seeds; the last five columns are shares of the rise explained, in %. " + tables_gap.setting(records)
+    )
     print()
     for name, record in records.items():
         bad = failed(record)

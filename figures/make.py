@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from figures import coefficients, engine, gap, masks, remainder
+from figures import alpha, coefficients, engine, gap, laws, masks, remainder
 from figures.style import use_style
 
 FIGURES: dict[str, Callable[[Path, Path], list[Path]]] = {
@@ -17,6 +17,8 @@ FIGURES: dict[str, Callable[[Path, Path], list[Path]]] = {
     "coefficients": coefficients.draw,
     "gap": gap.draw,
     "remainder": remainder.draw,
+    "laws": laws.draw,
+    "alpha": alpha.draw,
 }
 # From the records of ``make bench``, which ``make reproduce`` does not make.
 BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {"engine": engine.draw}

@@ -7,7 +7,17 @@ import json
 import pytest
 import torch
 
-from experiments import expansion_gap, mask_coefficients, mask_gallery, remainder_order, reproduce, tables, train
+from experiments import (
+    alpha_sweep,
+    expansion_gap,
+    law_zoo,
+    mask_coefficients,
+    mask_gallery,
+    remainder_order,
+    reproduce,
+    tables,
+    train,
+)
 from experiments.data import digits
 from experiments.models import small_conv_net
 from experiments.publish import PAGES
@@ -169,7 +179,9 @@ def test_drift_is_told(tmp_path):
     assert "hold other cells" in reproduce.drift(changed)
 
 
-@pytest.mark.parametrize("module", [train, expansion_gap, mask_coefficients, remainder_order, mask_gallery])
+@pytest.mark.parametrize(
+    "module", [train, expansion_gap, mask_coefficients, remainder_order, mask_gallery, law_zoo, alpha_sweep]
+)
 def test_committed_records_are_those_of_the_default_configuration(module):
     name = module.__name__.removeprefix("experiments.")
     assert tables.load(RECORDS)[name]["config"] == plain(module.Config())
