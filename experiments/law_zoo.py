@@ -41,7 +41,7 @@ from msda_theory.mixed_loss import mixed_loss
 from msda_theory.streams import stream
 
 SOURCES = (*train.SOURCES, "law_zoo.py", "law_statistics.py", "library_laws.py")
-BATCH = 6  # images of a measured batch; a permutation leaves all in place, and shows no box, once in 720 calls
+BATCH = 6  # images of a measured batch, few for speed
 TERMS = ("r1", "r2", "r3", "rise")
 REFERENCE = "cutmix"
 Z = 4.0  # agreement of a measured law with a closed one: fails for 1 right number in 16,000

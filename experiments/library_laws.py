@@ -125,8 +125,12 @@ LAWS: dict[str, LibraryLaw] = {
         "open-mmlab/mmpretrain mmpretrain/models/utils/batch_augments/cutmix.py "
         "0979e785737baa0342a6be2917736a58669a1238",
     ),
+    "timm-now": LibraryLaw(
+        "timm from 1.0.29", "clipped", "timm/data/mixup.py in the releases 1.0.29 to 1.0.31 on PyPI; not in 1.0.28",
+        even=False, partner="flip",
+    ),
     "timm": LibraryLaw(
-        "timm", "clipped", "huggingface/pytorch-image-models timm/data/mixup.py "
+        "timm to 1.0.28", "clipped", "huggingface/pytorch-image-models timm/data/mixup.py "
         "15d1dbc896dde826b89d1aab479f9bd4ffda085a", partner="flip",
     ),
     "timm-elem": LibraryLaw(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import sys
 import types
@@ -10,10 +11,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from libraries import timm_mixup, torchvision_v2
 from naive import as_users_run_it
 
 ROOT = Path(__file__).parents[1]
-THEORY, README = ROOT / "docs" / "theory.md", ROOT / "README.md"
+THEORY, README, LAWS = ROOT / "docs" / "theory.md", ROOT / "README.md", ROOT / "docs" / "laws.md"
 LABEL = r"\(\d+[a-z]?\)"
 CITATION = re.compile(rf"Eqs?\.\s+({LABEL}(?:(?:,|,?\s+and|\s+to|\s+or)\s+{LABEL})*)")
 
@@ -62,23 +64,46 @@ def test_every_equation_mentioned_in_the_page_exists():
     assert mentioned <= tags, f"mentioned, but not tagged: {sorted(mentioned - tags)}"
 
 
-@pytest.mark.filterwarnings("ignore:Port .* is already in use")
-def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
-    """All python blocks, in order and in one namespace, in an empty folder."""
-    text = README.read_text(encoding="utf-8")
-    blocks = [(m.start(), m.group(1)) for m in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)]
-    assert blocks, "README.md has no python block"
-    monkeypatch.chdir(tmp_path)
-    module = types.ModuleType("readme")
-    monkeypatch.setitem(sys.modules, "readme", module)  # dataclasses look their module up
+def blocks(page: Path) -> list[tuple[int, str]]:
+    """First line and text of every python block."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [(text[: m.start()].count("\n") + 2, m.group(1)) for m in found]
+
+
+def run_blocks(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """All python blocks of a page, in order and in one namespace; those that need a missing package left out."""
+    module = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)  # dataclasses look their module up
     namespace = vars(module)
-    for start, block in blocks:
-        line = text[:start].count("\n") + 2
+    assert blocks(page), f"{page.name} has no python block"
+    for line, block in blocks(page):
+        if "import kornia" in block and importlib.util.find_spec("kornia") is None:
+            continue
         try:
             with as_users_run_it():
-                exec(compile("\n" * (line - 1) + block, str(README), "exec"), namespace)
+                exec(compile("\n" * (line - 1) + block, str(page), "exec"), namespace)
         except Exception as error:
-            pytest.fail(f"README.md, block at line {line}: {type(error).__name__}: {error}")
+            pytest.fail(f"{page.name}, block at line {line}: {type(error).__name__}: {error}")
+    return namespace
+
+
+@pytest.mark.filterwarnings("ignore:Port .* is already in use")
+def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_blocks(README, monkeypatch)
+
+
+def test_the_code_of_the_page_on_laws_runs(tmp_path, monkeypatch):
+    """With the libraries themselves where they are installed, imported as far as their transforms need."""
+    timm, v2 = timm_mixup(), torchvision_v2()
+    for name, module in (("timm", timm), ("timm.data", timm), ("timm.data.mixup", timm)):
+        monkeypatch.setitem(sys.modules, name, module)
+    assert sys.modules["torchvision.transforms.v2"] is v2
+    monkeypatch.chdir(tmp_path)
+    laws = run_blocks(LAWS, monkeypatch)
+    assert laws["law_of_timm"].shape == (224, 224)
+    assert laws["law_of_torchvision"].name == "CutMix"
 
 
 def test_links_of_the_readme_to_files_exist():

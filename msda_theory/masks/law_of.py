@@ -187,22 +187,30 @@ class _Run:
         own, share, mixed, calls = (np.concatenate(v) for v in (self.own, self.share, self.mixed, self.call))
         weight, note = share / self.number, ""
         if (np.count_nonzero(self.pairs, axis=1) > 1).any() and not mixed.all():  # partners at random
-            met = np.zeros(self.number, dtype=bool)
-            met[calls[mixed]] = True
-            if self.hidden:  # one mask for a call: the others of the call show it
+            b = len(self.pairs)
+            if self.hidden:  # one mask for a call: the others of the call show it, unless all met themselves
+                met = np.zeros(self.number, dtype=bool)
+                met[calls[mixed]] = True
                 weight = np.where(mixed | ~met[calls], share, 0.0)
                 weight /= np.bincount(calls, weights=weight)[calls] * self.number
+                weight = _without_self_pairs(weight, mixed, 1 / math.factorial(b))
                 note = "; samples that met themselves left out"
             else:
-                b = len(self.pairs)
-                still = float(weight[~mixed].sum())
-                true = max(0.0, (still - 1 / b) / (1 - 1 / b))
-                weight = np.where(mixed, weight * (1 - true) / (1 - still), weight * true / still)
+                weight = _without_self_pairs(weight, mixed, 1 / b)
                 note = f"; 1/{b} of the samples taken to have met themselves"
         keep = weight > 0
         store = _joined(self.stores, keep)
         detail = f"{int(keep.sum())} draws in {self.number} calls{note}"
-        return MeasuredLaw(store, own[keep], weight[keep] / weight.sum(), name, self.smoothing, detail)
+        return MeasuredLaw(store, own[keep], weight[keep] / weight.sum(), name, calls[keep], self.smoothing, detail)
+
+
+def _without_self_pairs(weight: Float64[Array, " N"], mixed: Array, probability: float) -> Float64[Array, " N"]:
+    """Weights of unmixed draws reduced by the probability that they were not mixed for want of a partner, Eq. (10a)."""
+    still = float(weight[~mixed].sum())
+    if not 0 < still < 1:
+        return weight
+    true = max(0.0, (still - probability) / (1 - probability))
+    return np.where(mixed, weight * (1 - true) / (1 - still), weight * true / still)
 
 
 def _groups(mask: Float64[Array, "G B H W"], own: Float64[Array, "G B"], mixed: Array) -> tuple[Array, Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float64, UInt8
+from jaxtyping import Bool, Float64, Int64, UInt8
 
 from msda_theory.masks.base import Strategy
 from msda_theory.masks.batches import Array, Atoms, MaskBatch, Shape
@@ -72,6 +72,8 @@ class MeasuredLaw(Strategy):
         lam: label weight of y_i [N].
         weight: probability of each draw [N].
         label: name for tables and figures.
+        group: increasing numbers [N]; draws of one group (one call of the augmenter) may depend on each other. By
+            default each draw is a group of its own.
         smoothing: label smoothing s of the augmenter, ``y~ -> (1 - s) y~ + s / classes``; not part of (M, lam).
         detail: how the law was measured, in words.
     """
@@ -80,6 +82,7 @@ class MeasuredLaw(Strategy):
     lam: Float64[Array, " N"]
     weight: Float64[Array, " N"]
     label: str
+    group: Int64[Array, " N"] | None = None
     smoothing: float = 0.0
     detail: str = ""
 
@@ -137,13 +140,14 @@ class MeasuredLaw(Strategy):
         self._check_size(shape)
         taken = _Taken(self.store)
         if law == "paper":
-            second = Sampled(taken, self._tilted())
+            second = Sampled(taken, self._tilted(), self.group)
             return self._moments(second.power_means(1)[0], second, law, second)
-        second = Sampled(taken, self.weight)
+        second = Sampled(taken, self.weight, self.group)
         u = Sampled(taken, self.weight * (1 - self.lam)).power_means(1)[0]
         c = float(self.weight @ (1 - self.lam))
         mean = second.power_means(1)[0] - 2 * u + c
-        return self._moments(mean, Bordered(second, -u, c), law, Sampled(_Mean(self.store, self.lam), self.weight))
+        conditional = Sampled(_Mean(self.store, self.lam), self.weight, self.group)
+        return self._moments(mean, Bordered(second, -u, c), law, conditional)
 
     def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """Every draw with its probability."""
@@ -151,12 +155,10 @@ class MeasuredLaw(Strategy):
         return Atoms(_read(self.store, slice(0, len(self))), self.lam, self._tilted() / self.weight, self.weight)
 
     def _moments(self, mean: Array, second: SecondMoment, law: str, sample: Sampled) -> Moments:
-        """``a_jj = E[w (1-M)^2 + (1-w) M^2]``: the spread over draws of the bracket gives its standard error."""
+        """``a_jj = E[w (1-M)^2 + (1-w) M^2]``: the spread over groups of the bracket gives its standard error."""
         square = _Square(self.store, self.lam if law == "exact" else np.ones(len(self)))
         weights = self.weight if law == "exact" else self._tilted()
-        first, second_power = Sampled(square, weights).power_means(2)
-        effective = 1 / float(weights @ weights)
-        error = float(np.sqrt(np.maximum(second_power - first**2, 0).max() / effective))
+        error = float(Sampled(square, weights, self.group).mean_and_error()[1].max())
         return Moments(mean, second, law, Provenance("sampled", error, self.detail), sample=sample)
 
     def _tilted(self) -> Float64[Array, " N"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
 from scipy import fft
 
@@ -42,10 +42,13 @@ class Sampled(SecondMoment):
     Attributes:
         draws: q [n, H, W], an array or a store that gives parts of it.
         weights: p [n], of sum 1; by default 1/n each.
+        groups: increasing numbers [n]; draws of one group may depend on each other, groups do not. By default each draw
+            is a group of its own.
     """
 
     draws: DrawStore
     weights: Float64[Array, " n"] | None = None
+    groups: Int64[Array, " n"] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -103,12 +106,38 @@ class Sampled(SecondMoment):
         return out.reshape(powers, *self.shape)
 
     def linear_error(self, u: ArrayLike) -> float:
-        """Standard error of ``sum_s p_s (q_s . u)`` for one map u [H, W], the draws being independent."""
+        """Standard error of ``sum_s p_s (q_s . u)`` for one map u [H, W], by the spread of groups."""
         flat_u, n = self._maps(u).reshape(-1), self.draws.shape[0]
         values = np.concatenate([flat @ flat_u for flat, _ in self._parts()])
         p = np.full(n, 1 / n) if self.weights is None else self.weights
-        centred = values - p @ values
-        return float(np.sqrt((p**2 @ centred**2) * n / (n - 1)))
+        sums = np.add.reduceat(p * (values - p @ values), self._starts())
+        return float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)))
+
+    def mean_and_error(self) -> tuple[Float64[Array, "H W"], Float64[Array, "H W"]]:
+        """``sum_s p_s q_s`` and its standard error at each pixel, by the spread of groups."""
+        mean, starts = self.power_means(1)[0], self._starts()
+        square = np.zeros(mean.size)
+        cut = 0.0  # sum over the draws seen so far of a group that goes on in the next part
+        position = 0
+        for flat, p in self._parts():
+            inside = starts[(starts >= position) & (starts < position + len(flat))] - position
+            edges = inside if len(inside) and inside[0] == 0 else np.concatenate([[0], inside])
+            sums = np.add.reduceat(p[:, None] * (flat - mean.reshape(-1)), edges.astype(np.intp), axis=0)
+            if len(inside) and inside[0] == 0:
+                square += np.square(cut)
+            else:
+                sums[0] += cut
+            square += (sums[:-1] ** 2).sum(axis=0)
+            cut = sums[-1]
+            position += len(flat)
+        square += np.square(cut)
+        return mean, np.sqrt(square * len(starts) / (len(starts) - 1)).reshape(self.shape)
+
+    def _starts(self) -> Int64[Array, " g"]:
+        """First draw of each group."""
+        if self.groups is None:
+            return np.arange(self.draws.shape[0])
+        return np.flatnonzero(np.diff(self.groups, prepend=self.groups[0] - 1))
 
     def _parts(self) -> Iterator[tuple[Float64[Array, "k d"], Float64[Array, " k"]]]:
         n = self.draws.shape[0]

@@ -15,7 +15,7 @@ from experiments.library_laws import LAWS, LibraryLaw
 
 SIZE, N = 32, 120_000
 BATCHES = 15_000  # of 8, where the images of a batch share their alpha
-CLIPPED = ("clovaai", "timm", "timm-elem", "torchvision", "fastai", "composer-uniform")
+CLIPPED = ("clovaai", "timm", "timm-elem", "timm-now", "torchvision", "fastai", "composer-uniform")
 
 
 def nominal_sides(rounding: str, size: int = SIZE) -> list[tuple[int, float]]:
@@ -76,7 +76,7 @@ def expected_shares() -> dict[str, float]:
     return {
         **dict.fromkeys(("clovaai", "timm", "timm-elem", "torchvision", "nominal", "tf-models"), floor),
         "fastai": mean_share("round", halved),
-        "keras-cv": mean_share("floor", whole),
+        **dict.fromkeys(("timm-now", "keras-cv"), mean_share("floor", whole)),
         "composer-uniform": mean_share("floor", beyond),
         "timm-minmax": (np.mean(sides) / SIZE) ** 2,
         **dict.fromkeys(("timm-naflex", "kornia", "kornia-misread"), inside),

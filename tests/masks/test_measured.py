@@ -185,3 +185,20 @@ def test_the_papers_law_needs_a_label_weight():
     with pytest.raises(ValueError, match='partner never gives weight to the own label, so law="paper" is empty'):
         law.moments(SHAPE, law="paper")
     assert (law.moments(SHAPE).mean == 0).all()
+
+
+def test_draws_of_one_call_count_once_for_errors():
+    """Every draw held eight times tells no more; as groups they give the error of the draws themselves."""
+    rng = np.random.default_rng(5)
+    batch = mt.CutMix().sample(3_000, (20, 40), rng=rng)  # several parts of 16 MB, cut within groups
+    weight = rng.dirichlet(np.ones(3_000))
+    once = MeasuredLaw(compact(batch.mask), batch.lam, weight, "once")
+    mask, lam, p = (np.repeat(v, 8, axis=0) for v in (batch.mask, batch.lam, weight / 8))
+    held = MeasuredLaw(compact(mask), lam, p, "held", np.repeat(np.arange(3_000), 8))
+    loose = MeasuredLaw(compact(mask), lam, p, "loose")
+    errors = [law.moments((20, 40)).provenance.error for law in (once, held, loose)]
+    assert errors[1] == pytest.approx(errors[0], rel=1e-9)
+    assert errors[2] == pytest.approx(errors[0] / np.sqrt(8), rel=1e-3)
+    u = rng.normal(size=(20, 40))
+    linear = [law.moments((20, 40)).sample.linear_error(u) for law in (once, held)]
+    assert linear[1] == pytest.approx(linear[0], rel=1e-9)
