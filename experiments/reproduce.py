@@ -63,7 +63,9 @@ def drift(records: tables.Records, committed: Path = RECORDS) -> str:
     path = committed / "expansion_gap.json"
     if not path.exists():
         return "no committed records to compare with"
-    old, new = (_shares(r) for r in (tables.load(committed)["expansion_gap"], records["expansion_gap"]))
+    old, new = (
+        _shares(r) for r in (tables.load(committed, ("expansion_gap",))["expansion_gap"], records["expansion_gap"])
+    )
     if old.keys() != new.keys():
         return "the committed records hold other cells: their configuration differs"
     if old == new:
