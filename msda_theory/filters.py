@@ -39,7 +39,7 @@ def filter_metric(cut: FirstLayer, data: ImageData, moments: Moments) -> Float64
     with torch.no_grad():
         basis = torch.eye(inputs, dtype=data.x.dtype, device=data.x.device).reshape(-1, *data.x.shape[1:])
         zero = cut.inputs(torch.zeros_like(data.x[:1]))
-        columns = torch.cat([cut.inputs(part) for part in basis.split(256)]) - zero  # P e_j
+        columns = torch.cat([cut.inputs(part) for part in torch.split(basis, 256)]) - zero  # P e_j
     size = columns.shape[1:]
     p = columns.flatten(1).T  # [D_u, D]
     inner = p @ spread @ p.T
