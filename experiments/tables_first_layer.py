@@ -143,7 +143,7 @@ def _range(values: list[float]) -> str:
 
 def _value(value: dict[str, float], factor: float = 1.0) -> str:
     mean, half = factor * value["mean"], factor * value["half"]
-    if abs(mean) >= 99.95:
-        return f"{mean:.0f} ± {half:.0f}"
     digits = 1 if abs(mean) >= 10 else 2 if abs(mean) >= 1 else 3
+    while half * 10**digits < 0.5 and digits < 5:  # an interval is never shown as 0
+        digits += 1
     return f"{mean:.{digits}f} ± {half:.{digits}f}"

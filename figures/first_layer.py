@@ -18,8 +18,8 @@ CAPTION = (
     "hidden layer) with 95 % intervals (Student's t); dashed: no mixing, but R2 as an explicit penalty on the first "
     "layer's weights alone. From left: root mean square over filters of the norm in {metric}'s metric; that norm over "
     "the one of white filters with equal Frobenius norm; first-order change of the logits by a mixing step of "
-    "{metric}, mean square over their variance; R2 under {metric}. R2 itself falls towards 0 on networks trained "
-    "without mixing because the curvature of their loss vanishes; the other columns are free of it."
+    "{metric}, mean square over their variance; R2 under {metric}. R2 itself falls again on networks trained "
+    "without mixing, with the curvature of their loss; the other columns are free of the curvature."
 )
 CAPTION_FILTERS = (
     "Filters of the hidden layer ({shown} of {filters}) with the largest contribution to {metric}'s R2, one network "
