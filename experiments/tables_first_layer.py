@@ -128,8 +128,9 @@ def ledger(record: Record) -> str:
     controls = "; ".join(told(k) for k in ("control-size", "control-response"))
     r2 = [r["ratio"][f"r2_{r['own']}"]["mean"] for r in result["rows"] if r["ratio"] and not r["penalty"]]
     own = [r["specific"]["mean"] for r in result["rows"] if r["specific"] and not r["penalty"]]
+    told_exact = f"{exact['check'].capitalize().replace('r2', 'R2')} ({exact['detail']})"
     return (
-        f"The form: {exact['check']}, {exact['detail']}, over {len(config['seeds']) * len(result['rows'])} trained "
+        f"{told_exact} on {len(config['seeds']) * len(result['rows'])} trained "
         f"networks. Trained with MSDA over vanilla, cells of {len(config['seeds'])} networks told by 95 % intervals of "
         f"paired ratios (range of means): {msda}. R2 itself is {min(r2):.3g} to {max(r2):.3g} times that of vanilla. "
         f"Ratio of the norm in the own metric over the mean ratio in the other laws' metrics: {_range(own)}. "

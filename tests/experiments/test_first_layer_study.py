@@ -205,7 +205,7 @@ def test_tables_and_figures_of_the_tiny_record(tiny, tmp_path):
     assert "0.5 × penalty of CutMix" in tables_first_layer.control(record)
     assert len(tables_first_layer.specific(record).splitlines()) == 2  # there is one law
     assert len(tables_first_layer.expectations(record).splitlines()) == 2 + 6 + 2
-    assert "over 14 trained networks" in tables_first_layer.ledger(record)
+    assert "on 14 trained networks" in tables_first_layer.ledger(record)
     assert "2 softplus networks of each kind" in tables_first_layer.setting(record)
     assert "mean over 2 networks" in figure.caption(result)
     assert "(6 of 48)" in figure.caption_filters(result)
