@@ -18,8 +18,21 @@ PACKAGES = ("msda_theory", "experiments", "figures")
 LEVELS: list[set[str]] = [
     {"streams", "estimate", "data", "losses", "checks"},
     {"moments.", "masks.", "jets."},
-    {"taylor", "pairs", "engines", "mixing", "mix_transform"},
-    {"terms", "dense", "first_order", "ladder", "expansion", "mixed_loss", "distance", "kink", "shards"},
+    {"cut", "taylor", "pairs", "engines", "mixing", "mix_transform"},
+    {
+        "terms",
+        "dense",
+        "first_order",
+        "ladder",
+        "expansion",
+        "mixed_loss",
+        "distance",
+        "kink",
+        "shards",
+        "first_layer",
+        "filters",
+        "linear_models",
+    },
     {"verify", "compare"},
     {"__init__"},
 ]
