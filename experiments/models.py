@@ -64,6 +64,20 @@ def small_conv_net(activation: str, *, width: int = 12, classes: int = 10, seed:
         )
 
 
+def small_mlp(activation: str, *, hidden: int = 48, pixels: int = 64, classes: int = 10, seed: int) -> nn.Sequential:
+    """One hidden layer over flattened images: each filter is a picture; about 3,600 weights for 8x8 images.
+
+    Weights come from torch's default initialisation with ``seed``; the global random state is left as it was.
+
+    Raises:
+        ValueError: unknown activation (the message lists the known ones).
+    """
+    act = _activation(activation)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(pixels, hidden), act(), nn.Linear(hidden, classes))
+
+
 def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
     conv = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")

@@ -13,13 +13,14 @@ from typing import Any
 
 import tyro
 
-from experiments import tables_bench, tables_gap, tables_laws
+from experiments import tables_bench, tables_first_layer, tables_gap, tables_laws
 from experiments.record import RECORDS, read_record
-from figures import alpha, coefficients, engine, gap, laws, masks, remainder
+from figures import alpha, coefficients, engine, first_layer, gap, laws, masks, remainder
 
 Records = dict[str, dict[str, Any]]
 EXPERIMENTS = (
     "train", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery", "law_zoo", "alpha_sweep",
+    "first_layer",
 )  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix")
 OPTIONAL = ("bench_taylor_gpu",)
@@ -69,6 +70,15 @@ def blocks(records: Records) -> dict[str, str]:
         "alpha": tables_laws.alpha_sentence(records["alpha_sweep"]),
         "alpha-table": tables_laws.alpha_table(records["alpha_sweep"]),
         "alpha-setting": tables_laws.alpha_setting(records["alpha_sweep"]),
+        "c2": tables_first_layer.ledger(records["first_layer"]),
+        "first-layer-sizes": tables_first_layer.sizes(records["first_layer"]),
+        "first-layer-metrics": tables_first_layer.metrics(records["first_layer"]),
+        "first-layer-control": tables_first_layer.control(records["first_layer"]),
+        "first-layer-specific": tables_first_layer.specific(records["first_layer"]),
+        "first-layer-expectations": tables_first_layer.expectations(records["first_layer"]),
+        "first-layer-setting": tables_first_layer.setting(records["first_layer"]),
+        "caption-first-layer": first_layer.caption(records["first_layer"]["result"]),
+        "caption-first-layer-filters": first_layer.caption_filters(records["first_layer"]["result"]),
         "caption-laws": laws.CAPTION,
         "caption-alpha": alpha.CAPTION,
         "caption-masks": masks.CAPTION,

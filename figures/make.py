@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from figures import alpha, coefficients, engine, gap, laws, masks, remainder
+from figures import alpha, coefficients, engine, first_layer, gap, laws, masks, remainder
 from figures.style import use_style
 
 FIGURES: dict[str, Callable[[Path, Path], list[Path]]] = {
@@ -19,6 +19,8 @@ FIGURES: dict[str, Callable[[Path, Path], list[Path]]] = {
     "remainder": remainder.draw,
     "laws": laws.draw,
     "alpha": alpha.draw,
+    "first_layer": first_layer.draw,
+    "first_layer_filters": first_layer.draw_filters,
 }
 # From the records of ``make bench``, which ``make reproduce`` does not make.
 BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {"engine": engine.draw}

@@ -10,6 +10,7 @@ import torch
 from experiments import (
     alpha_sweep,
     expansion_gap,
+    first_layer,
     law_zoo,
     mask_coefficients,
     mask_gallery,
@@ -180,7 +181,8 @@ def test_drift_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", [train, expansion_gap, mask_coefficients, remainder_order, mask_gallery, law_zoo, alpha_sweep]
+    "module",
+    [train, expansion_gap, mask_coefficients, remainder_order, mask_gallery, law_zoo, alpha_sweep, first_layer],
 )
 def test_committed_records_are_those_of_the_default_configuration(module):
     name = module.__name__.removeprefix("experiments.")

@@ -47,11 +47,13 @@ def test_every_figure_has_a_caption():
     import figures.alpha
     import figures.coefficients
     import figures.engine
+    import figures.first_layer
     import figures.gap
     import figures.laws
     import figures.masks
     import figures.remainder
 
     modules = (figures.alpha, figures.coefficients, figures.engine, figures.gap, figures.laws, figures.masks)
-    for module in (*modules, figures.remainder):
+    for module in (*modules, figures.remainder, figures.first_layer):
         assert len(module.CAPTION) > 100
+    assert len(figures.first_layer.CAPTION_FILTERS) > 100
