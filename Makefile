@@ -7,7 +7,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 # One thread per process: the work is spread over processes, and sums do not depend on the number of threads.
 SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: install reproduce records test lint bench clean
+.PHONY: install reproduce records test lint studies bench clean
 
 install: $(STAMP)
 
@@ -30,6 +30,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+studies: install              ## longer experiments, of which the records are committed
+	$(SINGLE) $(BIN)/python -m experiments.first_layer --jobs $(JOBS)
 
 bench: install                ## time and memory, as ratios within one run
 	$(BIN)/python -m experiments.bench

@@ -44,7 +44,7 @@ SOURCES = (*train.SOURCES, "law_zoo.py", "law_statistics.py", "library_laws.py")
 BATCH = 6  # images of a measured batch, few for speed
 TERMS = ("r1", "r2", "r3", "rise")
 REFERENCE = "cutmix"
-Z = 4.0  # agreement of a measured law with a closed one: fails for 1 right number in 16,000
+Z = 4.5  # agreement of a measured law with a closed one: fails for 1 right law of 13 numbers in 11,000
 
 OWN: dict[str, tuple[str, Strategy]] = {
     "cutmix": ("CutMix", CutMix()),
@@ -189,8 +189,8 @@ def _checks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         check("mean shares are .15 to .49, within .01", _near(share, (0.148, 0.49), 0.01), _span(share)),
         check("label errors are 0 to .20 at 32x32, within .01", _near(error, (0.0, 0.2), 0.01), _span(error)),
         check(
-            "corners are replaced with probability .01 to .16, within .02",
-            _near(corner, (0.01, 0.16), 0.02),
+            "corners are replaced with a probability of .01 or less to .16, within .02",
+            corner[0] < 0.015 and abs(corner[1] - 0.16) < 0.02,
             _span(corner),
         ),
     ]

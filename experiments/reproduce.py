@@ -19,7 +19,6 @@ import tyro
 from experiments import (
     alpha_sweep,
     expansion_gap,
-    first_layer,
     law_zoo,
     mask_coefficients,
     mask_gallery,
@@ -50,7 +49,6 @@ def reproduce(config: Config) -> tables.Records:
     expansion_gap.run(gap, jobs=config.jobs, folder=config.out)
     law_zoo.run(law_zoo.Config(), jobs=config.jobs, folder=config.out)
     alpha_sweep.run(alpha_sweep.Config(), jobs=config.jobs, folder=config.out)
-    first_layer.run(first_layer.Config(), jobs=config.jobs, folder=config.out)
     records = tables.load(config.out)
     pages = (tables_gap.main_table(records), tables_gap.ladder_table(records))
     write_whole(config.out / "table.md", ("\n\n".join(pages) + "\n").encode())

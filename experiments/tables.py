@@ -20,8 +20,8 @@ from figures import alpha, coefficients, engine, first_layer, gap, laws, masks, 
 Records = dict[str, dict[str, Any]]
 EXPERIMENTS = (
     "train", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery", "law_zoo", "alpha_sweep",
-    "first_layer",
 )  # fmt: skip
+STUDIES = ("first_layer",)  # longer; run by hand, with ``make studies``
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix")
 OPTIONAL = ("bench_taylor_gpu",)
 
@@ -44,7 +44,7 @@ def load(folder: Path, names: Sequence[str] = EXPERIMENTS) -> Records:
 def load_all(folder: Path) -> Records:
     """Records of all experiments and benchmarks, and the optional ones that are there."""
     there = [name for name in OPTIONAL if (folder / f"{name}.json").exists()]
-    return load(folder, (*EXPERIMENTS, *BENCHMARKS, *there))
+    return load(folder, (*EXPERIMENTS, *STUDIES, *BENCHMARKS, *there))
 
 
 def blocks(records: Records) -> dict[str, str]:

@@ -125,7 +125,7 @@ def _title(row: dict[str, Any]) -> str:
 
 
 def _number(value: dict[str, float], digits: int = 3) -> str:
-    if value["mean"] < 1e-6:
+    if abs(value["mean"]) < 1e-6 and value["se"] < 1e-6:
         return "0"
     error = f" ± {value['se']:.{digits}f}" if value["se"] >= 0.5 * 10**-digits else ""
     return f"{value['mean']:.{digits}f}{error}"

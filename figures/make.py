@@ -19,11 +19,13 @@ FIGURES: dict[str, Callable[[Path, Path], list[Path]]] = {
     "remainder": remainder.draw,
     "laws": laws.draw,
     "alpha": alpha.draw,
+}
+# From records that ``make reproduce`` does not make, but ``make bench`` and ``make studies``.
+BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {
+    "engine": engine.draw,
     "first_layer": first_layer.draw,
     "first_layer_filters": first_layer.draw_filters,
 }
-# From the records of ``make bench``, which ``make reproduce`` does not make.
-BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {"engine": engine.draw}
 
 
 @dataclass(frozen=True)

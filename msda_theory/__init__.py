@@ -9,6 +9,7 @@ from msda_theory.data import ImageData
 from msda_theory.distance import coefficient_by_distance, gradient_term_by_displacement, gradient_term_by_distance
 from msda_theory.estimate import Estimate
 from msda_theory.expansion import Expansion, expand
+from msda_theory.first_layer import first_layer_form, first_layer_r2
 from msda_theory.kink import Kink, kink
 from msda_theory.losses import Logistic, Loss, SoftmaxCrossEntropy, Squared
 from msda_theory.masks.base import Strategy
@@ -67,6 +68,9 @@ __all__ = [  # noqa: RUF022 (grouped, as the theory is)
     "coefficient_by_distance",
     "gradient_term_by_displacement",
     "gradient_term_by_distance",
+    # the first layer
+    "first_layer_form",
+    "first_layer_r2",
     # comparison and verification
     "compare",
     "Comparison",

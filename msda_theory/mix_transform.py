@@ -51,7 +51,8 @@ class MixTransform:
       global generator (or its argument ``generator``) whenever it starts workers; fix that one for equal runs.
       Persistent workers continue their streams.
 
-    Processes of a distributed run need different seeds: ``rng=np.random.default_rng([seed, rank])``. Partners do not
+    Two DataLoaders that share one transform in one epoch draw the same; give each its own. Processes of a distributed
+    run need different seeds: ``rng=np.random.default_rng([seed, rank])``. Partners do not
     depend on the strategy: equal seeds give paired comparisons.
 
     Args:
@@ -76,7 +77,7 @@ class MixTransform:
         smoothing: float = 0.0,
     ) -> None:
         check_strategy(strategy)
-        if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
+        if not isinstance(num_classes, int | np.integer) or isinstance(num_classes, bool) or num_classes < 1:
             raise ValueError(f"expected the number of classes, a whole number >= 1, got {num_classes!r}; pass e.g. 10.")
         if not 0 <= smoothing < 1:
             raise ValueError(f"expected smoothing in [0, 1), got {smoothing}; it is the share of uniform labels.")
@@ -96,7 +97,7 @@ class MixTransform:
 
         Args:
             x: images [B, C, H, W], B >= 1, in float16, bfloat16, float32 or float64, on any device.
-            y: class indices [B], int64, or soft labels [B, K], floating point; on the device of x.
+            y: class indices [B], int64, or soft labels [B, K], floating point, mixed as they are; on the device of x.
 
         Returns:
             Images in the dtype, memory format and device of x, differentiable in x; and soft labels [B, K] in x's

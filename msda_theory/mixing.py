@@ -2,14 +2,10 @@
 
 Memory traffic is the cost, so nothing is gathered twice. A *blend* gathers the partners into the result and moves them
 towards x in place: three passes over the images and two parallel loops, whatever the masks. A *paste*, for boxes on the
-CPU, copies the batch and then the pixels of the boxes, each in a parallel loop of its own. Where other processes hold
-the cores, a parallel loop can wait milliseconds for the scheduler; after the first that does, NumPy copies the rest,
-which needs one core. The result is the same.
+CPU, copies the batch and then the pixels of the boxes.
 """
 
 from __future__ import annotations
-
-import time
 
 import numpy as np
 import torch
@@ -18,9 +14,7 @@ from torch import Tensor
 
 from msda_theory.masks.batches import Array, MaskBatch, SeparableMasks
 
-_SAME_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # NumPy has no bfloat16, and a copy needs no arithmetic
 _NEGLIGIBLE = 1e-19  # products of two factors below it are subnormal in float32, which some processors handle slowly
-_STALL = 1e-3  # seconds beyond a slow copy after which a parallel loop counts as waiting for a core
 
 Box = tuple[slice, slice]
 
@@ -54,16 +48,8 @@ def paste(x: Float[Tensor, "B C H W"], partner: Int64[Array, " B"], boxes: list[
     out = x.clone()
     if len(boxes) == 1:
         boxes = boxes * len(x)
-    target, source = (t.detach().view(_SAME_SIZE[t.itemsize]).numpy() for t in (out, x))
-    limit = _STALL + x[0].nbytes / 1e9
-    stalled = False
     for i, (j, (rows, columns)) in enumerate(zip(partner.tolist(), boxes, strict=True)):
-        if stalled:
-            target[i, :, rows, columns] = source[j, :, rows, columns]
-        else:
-            start = time.perf_counter()
-            _window(out, i, rows, columns).copy_(_window(x, j, rows, columns))
-            stalled = time.perf_counter() - start > limit
+        _window(out, i, rows, columns).copy_(_window(x, j, rows, columns))
     return out
 
 

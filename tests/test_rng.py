@@ -76,6 +76,8 @@ CALLS: dict[str, Callable[[], object]] = {
     "strategies": mt.strategies,
     "expand": lambda: [expand_everywhere(s) for s in (mt.CutMix(), mt.GMix(), Row())],
     "law_of": lambda: mt.law_of(augmenter(), SHAPE, draws=20),
+    "first_layer_form": lambda: mt.first_layer_form(*problem(), mt.CutMix().moments(SHAPE)).value(),
+    "first_layer_r2": lambda: mt.first_layer_r2(*problem(), mt.CutMix(), draws=3, rng=rng()),
     "taylor": lambda: mt.taylor(problem()[0], problem()[1].x, problem()[1].x[None]),
     "mixed_loss": lambda: mt.mixed_loss(*problem(), mt.CutMix(), draws=3, rng=rng()),
     "MixTransform": lambda: [

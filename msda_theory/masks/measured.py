@@ -86,6 +86,23 @@ class MeasuredLaw(Strategy):
     smoothing: float = 0.0
     detail: str = ""
 
+    def __post_init__(self) -> None:
+        n = self.store.shape[0]
+        group = np.arange(n) if self.group is None else self.group
+        if not (self.lam.shape == self.weight.shape == group.shape == (n,)):
+            raise ValueError(
+                f"expected one label weight, probability and group for each of {n} masks, got {self.lam.shape}, "
+                f"{self.weight.shape} and {group.shape}."
+            )
+        if not (self.weight.min() >= 0 and abs(self.weight.sum() - 1) < 1e-9):
+            raise ValueError(f"probabilities of draws must be >= 0 and sum to 1, got a sum of {self.weight.sum():.6g}.")
+        if not (self.lam.min() >= -1e-12 and self.lam.max() <= 1 + 1e-12):
+            raise ValueError(
+                f"label weights of draws must lie in [0, 1], got {self.lam.min():.3g} .. {self.lam.max():.3g}."
+            )
+        if (np.diff(group) < 0).any() or group[0] == group[-1]:
+            raise ValueError("expected increasing numbers of at least two groups (calls), for an error; measure more.")
+
     @property
     def name(self) -> str:
         """The name it was given."""

@@ -15,6 +15,8 @@ from msda_theory.masks.batches import Array, Shape
 
 Transform = Callable[[Tensor, Tensor], Any]
 
+_PLAIN_CALLS = 100
+
 
 class LabelForm(ValueError):
     """Labels that cannot be read at all, perhaps since the augmenter was fed labels of another form."""
@@ -24,9 +26,10 @@ class LabelForm(ValueError):
 class Probe:
     """B images in general position, and what an augmenter is asked with them.
 
-    At every pixel the values of the B images are the corners of a regular polygon in each pair of channels, turned by
+    At every pixel the values of the B images are corners of a regular (B + 1)-gon in each pair of channels, turned by
     a random angle that differs from pixel to pixel. So the direction in which an image moved tells its partner, the
-    length tells 1 - M, the agreement of the channels shows that it is a blend, and a pixel that was moved is seen.
+    length tells 1 - M, the agreement of the channels shows that it is a blend, and a pixel that was moved is seen. The
+    number of corners is odd: no chord runs through the centre, as a change of contrast would.
 
     Attributes:
         x: images [B, C, H, W] in [0, 1].
@@ -37,16 +40,13 @@ class Probe:
     tolerance: float
 
     @classmethod
-    def of(cls, batch_size: int, channels: int, shape: Shape, tolerance: float, *, textured: bool = True) -> Probe:
-        """Textured images, or (to find out why these were not blended) images of one colour each."""
-        steps = np.zeros((channels, *shape), dtype=np.int64)
-        if textured:
-            steps[:] = (
-                np.random.default_rng(0)
-                .integers(batch_size, size=((channels + 1) // 2, *shape))
-                .repeat(2, 0)[:channels]
-            )
-        angle = 2 * np.pi * (np.arange(batch_size)[:, None, None, None] + steps) / batch_size
+    def of(cls, batch_size: int, channels: int, shape: Shape, tolerance: float, texture: int | None) -> Probe:
+        """Images of the texture of this number; with None, to find out why they were no blends, of one colour each."""
+        steps, corners = np.zeros((channels, *shape), dtype=np.int64), batch_size + 1
+        if texture is not None:
+            turns = np.random.default_rng(texture).integers(corners, size=((channels + 1) // 2, *shape))
+            steps[:] = turns.repeat(2, axis=0)[:channels]
+        angle = 2 * np.pi * (np.arange(batch_size)[:, None, None, None] + steps) / corners
         quarter = np.pi / 2 * (np.arange(channels) % 2)[:, None, None]
         return cls(torch.from_numpy((0.5 + 0.5 * np.cos(angle - quarter)).astype(np.float32)), tolerance)
 
@@ -91,8 +91,8 @@ def call(
     except Exception as error:
         raise LabelForm(
             f"the transform failed on a probe batch, images {list(x.shape)} and labels {list(y.shape)}: "
-            f"{type(error).__name__}: {error}; wrap it so that it takes such batches, or set labels=, batch_size= or "
-            "channels=."
+            f"{type(error).__name__}: {error}; wrap it so that it takes such batches, build it with at least {classes} "
+            "classes (the law does not depend on their number), or set labels=, batch_size= or channels=."
         ) from error
     if not (isinstance(out, tuple | list) and len(out) in (2, 4)):
         raise ValueError(
@@ -111,7 +111,7 @@ def call(
             f"the transform changes the size of the images (crops or resizes): {list(x.shape)} in, "
             f"{list(images.shape)} out; measure the mixing step alone."
         )
-    return images.detach().cpu(), _soft(labels, len(x), classes)
+    return images.detach().cpu().clone(), _soft(labels, len(x), classes)
 
 
 def _soft(labels: Any, batch: int, classes: int) -> Float[Tensor, "B K"]:
@@ -121,7 +121,10 @@ def _soft(labels: Any, batch: int, classes: int) -> Float[Tensor, "B K"]:
                 f"expected labels (y_a, y_b, lam) as a triple, got {len(labels)} parts; wrap the transform."
             )
         y_a, y_b = (_rows(part, batch, classes) for part in labels[:2])
-        lam = torch.as_tensor(labels[2], dtype=torch.float64).detach().cpu().reshape(-1, 1)
+        try:
+            lam = torch.as_tensor(labels[2], dtype=torch.float64).detach().cpu().reshape(-1, 1)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"expected lam as a number or one for each sample, got {labels[2]!r}; wrap it.") from error
         if len(lam) not in (1, batch):
             raise ValueError(
                 f"expected one lam or one for each of {batch} samples, got {len(lam)}; wrap the transform."
@@ -143,10 +146,11 @@ def _rows(labels: Any, batch: int, classes: int) -> Float[Tensor, "B K"]:
     if labels.ndim == 1 and len(labels) == batch and not labels.is_floating_point():
         return torch.nn.functional.one_hot(labels.long(), max(classes, int(labels.max()) + 1)).double()
     if labels.ndim == 2 and labels.shape[1] >= classes and len(labels) == batch:
-        return labels.double()
+        return labels.double().clone()
     raise LabelForm(
-        f"expected soft labels [{batch}, classes] with at least {classes} classes, got {_kind(labels)}; if label "
-        'indices were mixed as numbers, pass labels="onehot".'
+        f"expected soft labels [{batch}, classes] with at least {classes} classes, got {_kind(labels)}; build the "
+        "transform for as many classes (its law does not depend on them); if it mixes indices as numbers, pass "
+        'labels="onehot".'
     )
 
 
@@ -217,9 +221,12 @@ def _kind(value: Any) -> str:
 def diagnose(transform: Transform, y: Tensor, probe: Probe) -> str:
     """Why images were no blends, found out with images of one colour each."""
     b, c, h, w = probe.x.shape
-    plain = Probe.of(b, c, (h, w), probe.tolerance, textured=False)
-    images = call(transform, plain.x, y, b)[0].float()
-    if plain.read(images[None]) is not None:
+    plain = Probe.of(b, c, (h, w), probe.tolerance, None)
+    for _ in range(_PLAIN_CALLS):  # what was seen may be rare
+        images = call(transform, plain.x.to(y.device), y, b)[0].float()
+        if plain.read(images[None]) is None:
+            break
+    else:
         return "it moves pixels (a crop, flip, rotation or shift)"
     colours = plain.x[:, :, 0, 0]
     flat = images.reshape(b, c, -1)

@@ -115,7 +115,7 @@ def test_half_precision_needs_a_tolerance():
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 1), (32, 32), (13, 40)], ids=str)
 def test_sizes(shape):
-    law = mt.law_of(augmenter(mt.CutMix(), per_sample=True), shape, draws=300)
+    law = mt.law_of(augmenter(mt.HMix(), per_sample=True), shape, draws=300)
     assert law.shape == shape
     assert law.sample(3, shape, rng=np.random.default_rng(0)).mask.shape == (3, *shape)
 
@@ -149,12 +149,61 @@ def sometimes(strategy: Strategy, probability: float, *, per_sample: bool, pairi
 @pytest.mark.parametrize("probability", [0.3, 0.9])
 def test_unmixed_samples_keep_their_share(probability, per_sample, pairing):
     """Also where a random permutation lets samples meet themselves, which looks the same."""
-    law = mt.law_of(sometimes(mt.CutMix(), probability, per_sample=per_sample, pairing=pairing), SHAPE, draws=4_000)
-    weight = law.weight[(np.asarray(law.store[slice(0, len(law))]) == 1).all(axis=(1, 2))].sum()
-    whole = mt.CutMix().atoms(SHAPE)
-    empty = whole.weight[(whole.mask == 1).all(axis=(1, 2))].sum()
-    expected = 1 - probability * (1 - empty)
-    assert weight == pytest.approx(expected, abs=4.9 * np.sqrt(2 * expected * (1 - expected) / 4_000) + 0.01)
+    transform = sometimes(mt.HMix(), probability, per_sample=per_sample, pairing=pairing)
+    # with few mixed samples the calls do not show whether samples meet themselves
+    known = True if (pairing, per_sample, probability) == ("permutation", True, 0.3) else None
+    law = mt.law_of(transform, SHAPE, draws=4_000, self_pairs=known)
+    weight = law.weight[law.lam == 1].sum()
+    calls = len(np.unique(law.group)) * (8 if per_sample else 1)
+    expected = 1 - probability  # HMix itself always mixes
+    assert weight == pytest.approx(expected, abs=4.9 * 1.2 * np.sqrt(expected * (1 - expected) / calls))
+
+
+def derangement(n: int, rng: np.random.Generator) -> np.ndarray:
+    while True:
+        p = rng.permutation(n)
+        if (p != np.arange(n)).all():
+            return p
+
+
+@pytest.mark.parametrize("kind", ["derangement", "roll-or-flip"])
+@pytest.mark.parametrize("probability", [0.5, 0.9])
+def test_partners_that_are_never_the_sample_itself(kind, probability):
+    """Random partners without self pairs: nothing is taken off the unmixed samples."""
+    rng = np.random.default_rng(4)
+
+    def transform(x, y):
+        n = len(x)
+        p = (
+            derangement(n, rng)
+            if kind == "derangement"
+            else [np.roll(np.arange(n), 1), np.arange(n)[::-1]][rng.integers(2)]
+        )
+        applied = rng.random(n) < probability
+        lam = torch.from_numpy(np.where(applied, rng.random(n), 1.0)).float()
+        p = torch.from_numpy(p.copy())
+        m = lam[:, None, None, None]
+        return m * x + (1 - m) * x[p], lam[:, None] * y + (1 - lam[:, None]) * y[p]
+
+    law = mt.law_of(transform, SHAPE, draws=8_000)
+    weight = law.weight[law.lam == 1].sum()
+    calls = len(np.unique(law.group)) * 8
+    assert weight == pytest.approx(1 - probability, abs=4.9 * np.sqrt(probability * (1 - probability) / calls))
+
+
+def test_what_does_not_show_is_asked_for():
+    transform = sometimes(mt.HMix(), 0.15, per_sample=True, pairing="permutation")
+    with pytest.raises(
+        ValueError, match=r"it does not show whether these met themselves\. Pass self_pairs=True if partners"
+    ):
+        mt.law_of(transform, SHAPE, draws=500)
+    kept, reduced = (
+        mt.law_of(
+            sometimes(mt.HMix(), 0.15, per_sample=True, pairing="permutation"), SHAPE, draws=500, self_pairs=known
+        )
+        for known in (False, True)
+    )
+    assert kept.weight[kept.lam == 1].sum() > reduced.weight[reduced.lam == 1].sum() + 0.01
 
 
 def test_a_part_of_the_batch_that_is_never_mixed_has_its_share():
@@ -303,6 +352,56 @@ def fixed_mask(x, y, rng):
     return augmenter(mt.CutMix(alpha=8.0), seed=3, per_sample=True)(x, y)
 
 
+def sometimes_inverted(x, y, rng):
+    return blend(x, y, rng) if rng.random() < 0.5 else (1 - x, y)
+
+
+def contrast(x, y, rng):
+    return blend(x, y, rng) if rng.random() < 0.5 else ((x - 0.5) * float(rng.uniform(0.3, 0.9)) + 0.5, y)
+
+
+def grey_box(x, y, rng):
+    x, y = blend(x, y, rng)
+    x[:, :, 1:4, 2:5] = 0.5
+    return x, y
+
+
+def batch_mean(x, y, rng):
+    return blend(x, y, rng) if rng.random() < 0.5 else (0.7 * x + 0.3 * x.mean(dim=0), y)
+
+
+def rare_noise(x, y, rng):
+    x, y = blend(x, y, rng)
+    return (x + 0.1 * torch.from_numpy(rng.normal(size=x.shape)).float() if rng.random() < 0.1 else x), y
+
+
+def redder(x, y, rng):
+    p = torch.from_numpy(rng.permutation(len(x)))
+    mask = (x[:, :1] > x[p][:, :1]).float()
+    lam = mask.mean(dim=(1, 2, 3))[:, None]
+    return mask * x + (1 - mask) * x[p], lam * y + (1 - lam) * y[p]
+
+
+def fixed_seed_random_partners(x, y, rng):
+    lam = float(np.random.default_rng(3).uniform(0.2, 0.8))
+    p = torch.from_numpy(rng.permutation(len(x)))
+    return lam * x + (1 - lam) * x[p], lam * y + (1 - lam) * y[p]
+
+
+def cycling_seed(x, y, rng):
+    cycling_seed.calls += 1
+    return blend(x, y, np.random.default_rng(cycling_seed.calls % 17))
+
+
+def switched_off(x, y, rng):
+    switched_off.calls += 1
+    return blend(x, y, rng) if switched_off.calls < 700 else (x, y)
+
+
+def odd_weight(x, y, rng):
+    return x, (y, y.flip(0), None)
+
+
 def changing_smoothing(x, y, rng):
     x, y = blend(x, y, rng)
     changing_smoothing.calls += 1
@@ -324,7 +423,7 @@ REFUSED = {
     squared_labels: "expected labels that are a convex combination",
     integer: "the transform returns integer labels only, so the label weight is unknown; let it return soft labels",
     unmixed_labels: r"mixes images and returns the labels as they were \(integer labels only.*pass labels=\"onehot\"",
-    number: r"expected soft labels \[8, classes\] with at least 8 classes, got a tensor of shape \[8\] .*; if label",
+    number: r"expected soft labels \[8, classes\] with at least 8 classes, got a tensor of shape \[8\] .*; build the",
     text: "expected labels as a tensor, got str; wrap the transform",
     quadruple: r"expected labels \(y_a, y_b, lam\) as a triple, got 4 parts; wrap the transform",
     many_weights: "expected one lam or one for each of 8 samples, got 3; wrap the transform",
@@ -333,8 +432,18 @@ REFUSED = {
     alone: r"expected \(x, y\), \(x, \(y_a, y_b, lam\)\) or \(x, y_a, y_b, lam\) from the transform, got a tensor of",
     whole: "expected floating point images from the transform, got a tensor of shape .* torch.uint8; wrap it",
     broken: r"the transform failed on a probe batch, images \[8, 3, 6, 8\] and .*: KeyError: 'nothing here'; wrap",
-    fixed_seed: r"expected random draws, got the same one in 16 calls: does the transform draw from a fixed seed\?",
+    fixed_seed: r"expected random draws, got the same 1 again and again in 16 calls: does the transform draw from a f",
     fixed_mask: "Seed it once, outside; if its law is one constant mask, pass constant=True",
+    sometimes_inverted: "it changes pixel values",
+    contrast: "it changes pixel values",
+    grey_box: "others: it",
+    batch_mean: "it takes pixels of more than one partner|it changes pixel values",
+    rare_noise: "it adds noise, which differs from pixel to pixel",
+    redder: "expected masks that do not depend on the images, got other masks for other images; the theory, and this",
+    fixed_seed_random_partners: "expected random draws, got the same 1 again and again",
+    cycling_seed: "expected random draws, got the same 17 again and again in",
+    switched_off: "expected one law, got another one in the second half of 2000 calls; measure a transform with",
+    odd_weight: "expected lam as a number or one for each sample, got None; wrap it",
     changing_smoothing: "expected one label smoothing, got 0.1 and 0.2; measure the mixing step alone",
 }
 
@@ -342,7 +451,7 @@ REFUSED = {
 @pytest.mark.parametrize("transform", REFUSED, ids=lambda t: t.__name__)
 def test_what_is_refused(transform):
     rng = np.random.default_rng(0)
-    changing_smoothing.calls = 0
+    changing_smoothing.calls = cycling_seed.calls = switched_off.calls = 0
     with pytest.raises(ValueError, match=REFUSED[transform]):
         mt.law_of(lambda x, y: transform(x, y, rng), SHAPE, draws=2_000)
 
@@ -360,10 +469,30 @@ def test_noise_is_named_whatever_its_size(scale, seed):
         mt.law_of(transform, SHAPE, draws=100)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_results_in_memory_that_is_used_again(dtype):
+    """An augmenter may write into buffers of its own."""
+    inner, rng = np.random.default_rng(5), np.random.default_rng(5)
+    images, labels = torch.empty(8, 3, *SHAPE, dtype=dtype), torch.empty(8, 8, dtype=dtype)
+
+    def transform(x, y):
+        a, b = blend(x, y, inner)
+        return images.copy_(a), labels.copy_(b)
+
+    law = mt.law_of(transform, SHAPE, draws=100)
+    plain = mt.law_of(lambda x, y: blend(x, y, rng), SHAPE, draws=100)
+    np.testing.assert_allclose(law.lam, plain.lam, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(law.store[slice(0, 100)], plain.store[slice(0, 100)], rtol=0, atol=1e-5)
+
+
 def test_constant_laws_are_measured_when_asked():
     law = mt.law_of(lambda x, y: blend(x, y, np.random.default_rng(3)), SHAPE, draws=50, constant=True)
     assert np.ptp(law.lam) < 1e-6
-    same = mt.law_of(lambda x, y: (x, y), SHAPE, draws=50)  # no mixing at all is a law, not a suspicion
+    with pytest.raises(
+        ValueError, match="the transform mixed nothing in 50 calls; if that is meant, pass constant=True"
+    ):
+        mt.law_of(lambda x, y: (x, y), SHAPE, draws=50)
+    same = mt.law_of(lambda x, y: (x, y), SHAPE, draws=50, constant=True)
     assert (same.lam == 1).all()
     assert (same.moments(SHAPE).mean == 0).all()
 

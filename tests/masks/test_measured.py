@@ -202,3 +202,24 @@ def test_draws_of_one_call_count_once_for_errors():
     u = rng.normal(size=(20, 40))
     linear = [law.moments((20, 40)).sample.linear_error(u) for law in (once, held)]
     assert linear[1] == pytest.approx(linear[0], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"lam": np.ones(3)},
+            r"expected one label weight, probability and group for each of 4 masks, got \(3,\), \(4,\)",
+        ),
+        ({"weight": np.full(4, 0.2)}, "probabilities of draws must be >= 0 and sum to 1, got a sum of 0.8"),
+        ({"weight": np.array([1.5, -0.5, 0, 0])}, "probabilities of draws must be >= 0 and sum to 1"),
+        ({"lam": np.full(4, 2.0)}, r"label weights of draws must lie in \[0, 1\], got 2 .. 2"),
+        ({"group": np.array([0, 2, 1, 3])}, "expected increasing numbers of at least two groups"),
+        ({"group": np.zeros(4, dtype=int)}, "at least two groups \\(calls\\), for an error; measure more"),
+    ],
+    ids=["lengths", "sum", "negative", "label", "order", "one-group"],
+)
+def test_a_law_is_checked_when_it_is_made(change, message):
+    fields = {"lam": np.ones(4), "weight": np.full(4, 0.25), "group": None, **change}
+    with naive.as_users_run_it(), pytest.raises(ValueError, match=message):
+        MeasuredLaw(compact(np.ones((4, *SHAPE))), fields["lam"], fields["weight"], "law", fields["group"])
