@@ -68,6 +68,14 @@ def _patches(layer: nn.Conv2d, inner: Tensor, size: torch.Size, group: int) -> F
     return total / index.shape[1]
 
 
+def metric_spectrum(metric: Float64[Array, "g n n"]) -> Float64[Array, "g n"]:
+    """Eigenvalues of a metric from `filter_metric`, falling: mean square responses to the directions it weighs most.
+
+    Their sum is the mean square response of n orthonormal filters.
+    """
+    return np.linalg.eigvalsh(metric)[:, ::-1].copy()
+
+
 @dataclass(frozen=True, eq=False)
 class FilterMeasures:
     """Sizes of the first layer's weights W, seen as a matrix with one row for each filter.

@@ -16,6 +16,7 @@ from naive import as_users_run_it
 
 ROOT = Path(__file__).parents[1]
 THEORY, README, LAWS = ROOT / "docs" / "theory.md", ROOT / "README.md", ROOT / "docs" / "laws.md"
+FIRST_LAYER = ROOT / "docs" / "first_layer.md"
 LABEL = r"\(\d+[a-z]?\)"
 CITATION = re.compile(rf"Eqs?\.\s+({LABEL}(?:(?:,|,?\s+and|\s+to|\s+or)\s+{LABEL})*)")
 
@@ -104,6 +105,11 @@ def test_the_code_of_the_page_on_laws_runs(tmp_path, monkeypatch):
     laws = run_blocks(LAWS, monkeypatch)
     assert laws["law_of_timm"].shape == (224, 224)
     assert laws["law_of_torchvision"].name == "CutMix"
+
+
+def test_the_code_of_the_page_on_the_first_layer_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "form" in run_blocks(FIRST_LAYER, monkeypatch)
 
 
 def test_links_of_the_readme_to_files_exist():

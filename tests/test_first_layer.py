@@ -12,7 +12,7 @@ from torch import nn
 
 import msda_theory as mt
 from msda_theory.cut import first_layer
-from msda_theory.filters import FilterMeasures, filter_metric, frequency_energy
+from msda_theory.filters import FilterMeasures, filter_metric, frequency_energy, metric_spectrum
 from msda_theory.first_layer import first_layer_form, first_layer_r2
 
 SHAPE, CHANNELS, CLASSES = (5, 6), 2, 3
@@ -222,6 +222,20 @@ def test_the_metric_is_the_mean_square_response(name):
     assert np.linalg.eigvalsh(metric).min() > -1e-12 * np.abs(metric).max()
     other = filter_metric(cut, data, mt.Mixup().moments(data.shape))
     assert np.abs(other / other[0, 0, 0] - metric / metric[0, 0, 0]).max() > 1e-3  # Mixup's is another shape
+
+
+def test_the_spectrum_of_mixups_metric_is_the_datas():
+    """A constant mask multiplies the covariance: all eigenvalues by one number; a box does not."""
+    data = images(40)
+    cut = first_layer(network("linear"), data.x)
+    mixup, cutmix = (filter_metric(cut, data, s.moments(data.shape)) for s in (mt.Mixup(), mt.CutMix()))
+    spectrum = metric_spectrum(mixup)[0]
+    own = np.linalg.eigvalsh(data.covariance().numpy())[::-1]
+    np.testing.assert_allclose(spectrum, 2 / 6 * own, rtol=0, atol=1e-12)
+    assert (np.diff(spectrum) <= 1e-15).all()
+    assert metric_spectrum(cutmix)[0].sum() == pytest.approx(np.trace(cutmix[0]), rel=1e-12)
+    ratio = metric_spectrum(cutmix)[0][:30] / spectrum[:30]
+    assert ratio.max() > 1.2 * ratio.min()
 
 
 def test_measures_of_a_known_matrix():
