@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from msda_theory.cut import FirstLayer
 from msda_theory.data import ImageData
-from msda_theory.moments.moments import Moments
+from msda_theory.moments.moments import Moments, check_moments
 
 _MAX_INPUTS = 1024
 Array = np.ndarray
@@ -31,6 +31,7 @@ def filter_metric(cut: FirstLayer, data: ImageData, moments: Moments) -> Float64
     Raises:
         ValueError: more than 1024 inputs, or padding other than zeros.
     """
+    check_moments(moments, data.shape)
     inputs = data.x[0].numel()
     if inputs > _MAX_INPUTS:
         raise ValueError(f"the metric holds {inputs} x {inputs} matrices, allowed up to {_MAX_INPUTS} inputs.")
@@ -41,10 +42,12 @@ def filter_metric(cut: FirstLayer, data: ImageData, moments: Moments) -> Float64
         zero = cut.inputs(torch.zeros_like(data.x[:1]))
         columns = torch.cat([cut.inputs(part) for part in torch.split(basis, 256)]) - zero  # P e_j
     size = columns.shape[1:]
-    p = columns.flatten(1).T  # [D_u, D]
+    p = columns.flatten(1).T.double()  # [D_u, D]
     inner = p @ spread @ p.T
     layer = cut.layer
-    if isinstance(layer, nn.Linear):
+    if isinstance(layer, nn.Linear):  # applied to the last axis: the mean over all rows it is applied to
+        n = layer.in_features
+        inner = inner.reshape(len(inner) // n, n, len(inner) // n, n).diagonal(dim1=0, dim2=2).mean(dim=-1)
         return np.asarray(inner[None].cpu().numpy())
     return np.asarray(torch.stack([_patches(layer, inner, size, g) for g in range(layer.groups)]).cpu().numpy())
 

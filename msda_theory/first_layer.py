@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from msda_theory.checks import check_model
@@ -19,7 +19,7 @@ from msda_theory.data import ImageData
 from msda_theory.estimate import Estimate
 from msda_theory.losses import Loss, SoftmaxCrossEntropy
 from msda_theory.masks.base import Strategy, check_strategy
-from msda_theory.moments.moments import Moments, check_law
+from msda_theory.moments.moments import Moments, check_law, check_moments
 from msda_theory.pairs import draw_tiles, pair_batches
 from msda_theory.streams import seed_from
 
@@ -43,8 +43,8 @@ class FirstLayerForm:
     """
 
     cut: FirstLayer
-    x: Float64[Tensor, "m C H W"]
-    mu: Float64[Tensor, "C H W"]
+    x: Float[Tensor, "m C H W"]
+    mu: Float[Tensor, "C H W"]
     curvature: Float64[Tensor, "m c c"]
     upper: Tensor
     mixed: Float64[Tensor, "D D"]
@@ -57,11 +57,16 @@ class FirstLayerForm:
             ValueError: if ``weight`` has not the shape of the layer's.
         """
         weight = self._weight(weight)
+        with torch.enable_grad():
+            total = self._value(weight)
+        return total if weight.requires_grad else total.detach()
+
+    def _value(self, weight: Tensor) -> Tensor:
         total = torch.zeros((), dtype=torch.float64, device=weight.device)
         for low in range(0, len(self.x), _CHUNK):
             part = slice(low, low + _CHUNK)
-            jacobian = self._jacobian(part, weight)
-            shift = (self.mu - self.x[part]).flatten(1)[:, None]
+            jacobian = self._jacobian(part, weight).double()
+            shift = (self.mu - self.x[part]).double().flatten(1)[:, None]
             own = jacobian * shift
             inner = jacobian @ self.mixed @ jacobian.mT + own @ self.second @ own.mT  # [B, c, c]
             total = total + 0.5 * (self.curvature[part] * inner).sum()
@@ -69,8 +74,9 @@ class FirstLayerForm:
 
     def per_filter(self, weight: Tensor | None = None) -> Float64[Array, " O"]:
         """``1/2 W_o . dR2/dW_o`` for each filter (row) o; they sum to R2, and one may be negative."""
-        weight = self._weight(weight).clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.value(weight), weight)
+        weight = self._weight(weight).detach().clone().requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(self._value(weight), weight)
         return np.asarray(0.5 * (weight.detach() * gradient).flatten(1).sum(dim=1).cpu().numpy())
 
     def alone(self, weight: Tensor | None = None) -> Float64[Array, " O"]:
@@ -93,7 +99,7 @@ class FirstLayerForm:
             )
         return weight
 
-    def _jacobian(self, part: slice, weight: Tensor) -> Float64[Tensor, "B c D"]:
+    def _jacobian(self, part: slice, weight: Tensor) -> Float[Tensor, "B c D"]:
         """``G_i W P`` by pulling the rows of G_i back through the layer."""
         x = self.x[part].clone().requires_grad_()
         z = self.cut.steps(self.cut.inputs(x), weight)
@@ -118,7 +124,7 @@ def first_layer_form(
     """R2 at the data as a quadratic form of the first layer's weights, exact; docs/theory.md, Eq. (3g).
 
     Args:
-        model: float64, in eval mode.
+        model: in eval mode; float64, where more than six digits matter.
         data: the images; at most 1024 inputs each.
         moments: of the mask law, ``strategy.moments(data.shape, law=...)``.
         loss: by default softmax cross-entropy.
@@ -130,6 +136,7 @@ def first_layer_form(
     """
     loss = SoftmaxCrossEntropy() if loss is None else loss
     check_model(model, data, loss)
+    check_moments(moments, data.shape)
     inputs = data.x[0].numel()
     if inputs > _MAX_INPUTS:
         raise ValueError(
@@ -139,6 +146,11 @@ def first_layer_form(
     cut = first_layer(model, data.x[:4], name=name)
     parts = [_upper(cut, x, loss) for x, _ in data.batches(_CHUNK)]
     population = data if population is None else population
+    if population.x.shape[1:] != data.x.shape[1:]:
+        raise ValueError(
+            f"expected partners of the shape of the images, {list(data.x.shape[1:])}, got "
+            f"{list(population.x.shape[1:])}; pass a population of such images."
+        )
     a = torch.from_numpy(moments.second.dense()).to(data.x.device).repeat(data.x.shape[1], data.x.shape[1])
     upper, curvature = (torch.cat(v) for v in zip(*parts, strict=True))
     return FirstLayerForm(cut, data.x, population.mean, curvature, upper, a * population.covariance(), a)
@@ -192,9 +204,10 @@ def _upper(cut: FirstLayer, x: Tensor, loss: Loss) -> tuple[Tensor, Float64[Tens
     """G_i [B, c, ...] and h''(f_i) [B, c, c]."""
     with torch.no_grad():
         z = cut.layer(cut.inputs(x))
-    z = z.requires_grad_()
-    f = cut.upper(x, z)
-    rows = [torch.autograd.grad(f[:, k].sum(), z, retain_graph=True)[0] for k in range(f.shape[1])]
+    with torch.enable_grad():
+        z = z.requires_grad_()
+        f = cut.upper(x, z)
+        rows = [torch.autograd.grad(f[:, k].sum(), z, retain_graph=True)[0] for k in range(f.shape[1])]
     basis = torch.eye(f.shape[1], dtype=torch.float64, device=f.device)
     flat = f.detach().double()
     curvature = torch.stack([loss.d2(flat, e.expand_as(flat)) for e in basis], dim=1)

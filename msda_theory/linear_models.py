@@ -16,7 +16,7 @@ from torch import Tensor
 
 from msda_theory.data import ImageData
 from msda_theory.losses import Loss, Squared, as_loss
-from msda_theory.moments.moments import Moments
+from msda_theory.moments.moments import Moments, check_moments
 
 _MAX_INPUTS = 4096
 _CHUNK = 2**22  # numbers in the largest intermediate result
@@ -66,7 +66,7 @@ def glm_terms(
     loss = as_loss(loss, data.num_classes)
     w, b = _layer(weight, bias, data.x[0].numel())
     _check_outputs(len(w), loss, data)
-    _check_moments(moments, data)
+    check_moments(moments, data.shape)
     qbar, mu = torch.from_numpy(moments.mean), data.x.double().mean(dim=0).cpu()
     clean = r1 = 0.0
     for x, y in _batches(data, data.x[0].numel()):
@@ -119,7 +119,7 @@ def two_layer_r2(
     w, b = _layer(first_weight, first_bias, data.x[0].numel())
     v, c = _layer(second_weight, second_bias, len(w))
     _check_outputs(len(v), loss, data)
-    _check_moments(moments, data)
+    check_moments(moments, data.shape)
     _check_slope(data.x[:1].double().cpu().flatten(1) @ w.T + b, activation, slope)
 
     def curvature(x: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def least_squares_optimum(
         ValueError: if the sizes of moments and images differ, D > 4096, ``cutoff`` is not in (0, 1), or directions
             below the cutoff predict the labels, so that leaving them out would not give the minimiser.
     """
-    _check_moments(moments, data)
+    check_moments(moments, data.shape)
     channels, size = data.x.shape[1], data.x[0].numel()
     if size > _MAX_INPUTS:
         raise ValueError(
@@ -238,14 +238,6 @@ def _check_outputs(outputs: int, loss: Loss, data: ImageData) -> None:
         raise ValueError(
             f"expected {expected} rows in the last weight, the outputs of {type(loss).__name__} for "
             f"{data.num_classes} classes, got {outputs}; change the weight or the loss."
-        )
-
-
-def _check_moments(moments: Moments, data: ImageData) -> None:
-    if moments.mean.shape != data.shape:
-        raise ValueError(
-            f"expected moments for the {data.shape[0]}x{data.shape[1]} pixels of the images, got moments for "
-            f"{moments.mean.shape[0]}x{moments.mean.shape[1]}; build them with strategy.moments({data.shape})."
         )
 
 

@@ -30,6 +30,36 @@ class Standardize(nn.Module):
         return (x - self.mean) / self.std
 
 
+class Scale(nn.Module):
+    """A normalisation that is learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.tensor([0.4, 0.6])[:, None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - self.mean
+
+
+class Standard(nn.Conv2d):
+    """Computes with standardized weights."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
+
+
+class Windows(nn.Module):
+    """Applies its layer to halves of the images as if they were images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.last = nn.Linear(30, 4), nn.Linear(8, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        halves = torch.stack([x[:, 0], x[:, 1]], dim=1).reshape(2 * len(x), 30)
+        return self.last(self.inner(halves).tanh().reshape(len(x), 8))
+
+
 class Skip(nn.Module):
     """Uses its input beside the first layer."""
 
@@ -76,6 +106,31 @@ NETWORKS = {
     "mlp": (mlp, "1"),
     "standardized": (lambda: mlp(Standardize()), "2"),
     "batch-norm": (lambda: nn.Sequential(nn.BatchNorm2d(CHANNELS), *conv(stride=2)), "1"),
+    "inplace-relu": (
+        lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(3)),
+        "0",
+    ),
+    "inplace-silu": (
+        lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.SiLU(inplace=True), nn.Flatten(), nn.LazyLinear(3)),
+        "0",
+    ),
+    "weight-norm": (
+        lambda: nn.Sequential(
+            nn.utils.parametrizations.weight_norm(nn.Conv2d(2, 4, 3, bias=False)),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.LazyLinear(3),
+        ),
+        "0",
+    ),
+    "instance-norm": (
+        lambda: nn.Sequential(nn.InstanceNorm2d(2, affine=True, track_running_stats=True), *conv(stride=2)),
+        "1",
+    ),
+    "tokens": (
+        lambda: nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)),
+        "0",
+    ),
     "linear": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(60, CLASSES)), "1"),
 }
 
@@ -205,6 +260,7 @@ def responses(cut, data: mt.ImageData, strategy: mt.Strategy, weight: torch.Tens
         for i in range(len(data)):
             delta = q * (data.x - data.x[i])
             step = cut.steps(cut.inputs(data.x[i] + delta) - cut.inputs(data.x[i : i + 1]), weight)
+            step = step.flatten(1, -2).mT if isinstance(cut.layer, nn.Linear) and step.ndim > 2 else step
             step = step.reshape(len(data), len(weight), -1)
             total += probability * (step**2).mean(dim=(0, 2)).numpy() / len(data)
     return total
@@ -268,12 +324,77 @@ def refused(model: nn.Module, message: str, **options: object) -> None:
         first_layer(model.double().eval(), images().x, **options)
 
 
+def test_a_learned_normalisation_is_folded_in():
+    model = nn.Sequential(Scale(), nn.Flatten(), nn.Linear(60, 7), nn.Tanh(), nn.Linear(7, CLASSES)).double().eval()
+    data = images()
+    form = first_layer_form(model, data, mt.CutMix().moments(data.shape))
+    assert form.cut.name == "2"
+    r2 = mt.expand(model, data, mt.CutMix(), method="dense").r2.mean
+    assert float(form.value()) == pytest.approx(r2, rel=1e-9)
+
+
+def test_single_precision_and_no_grad():
+    model, data = network("conv"), images()
+    moments = mt.CutMix().moments(data.shape)
+    exact = float(first_layer_form(model, data, moments).value())
+    with torch.no_grad():
+        form = first_layer_form(model, data, moments)
+        assert float(form.value()) == pytest.approx(exact, rel=1e-12)
+        assert form.per_filter().sum() == pytest.approx(exact, rel=1e-9)
+        assert not form.value().requires_grad
+        assert first_layer_r2(model, data, mt.CutMix(), draws=4, rng=np.random.default_rng(0)).mean > 0
+    single, small = copy.deepcopy(model).float(), data.to(torch.float32)
+    form = first_layer_form(single, small, moments)
+    assert float(form.value()) == pytest.approx(exact, rel=1e-4)
+    metric = filter_metric(form.cut, small, moments)
+    np.testing.assert_allclose(metric, filter_metric(first_layer(model, data.x), data, moments), rtol=1e-4, atol=1e-6)
+
+
+def test_hooks_are_gone_after_errors():
+    model = network("skip")
+    with pytest.raises(ValueError, match="not only through the layer"):
+        first_layer(model, images().x)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_layers_that_do_something_else_are_refused():
+    standard = nn.Sequential(Standard(2, 4, 3), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3))
+    refused(
+        standard, r"the layer '0' \(Standard\) does not compute W u \+ b with its own weights; replace it by a plain"
+    )
+    refused(Windows(), "expected one input of the layer 'inner' for each image, got 18 for 9; a layer that is")
+    refused(
+        nn.Sequential(nn.ConvTranspose2d(2, 2, 3), nn.Flatten(), nn.LazyLinear(3)), "'0' is ConvTranspose2d; only torch"
+    )
+    with pytest.raises(ValueError, match="expected at least 2 images to find the first layer with, got 1"):
+        first_layer(network("conv"), images().x[:1])
+    with pytest.raises(ValueError, match="train"):
+        first_layer(network("batch-norm").train(), images().x)
+
+
+def test_moments_and_partners_of_other_sizes_are_refused():
+    model, data = network("conv"), images()
+    for wrong in ((6, 5), (3, 10), (1, 30), (4, 4)):
+        moments = mt.CutMix().moments(wrong)
+        message = f"expected moments for the 5x6 pixels of the images, got moments for {wrong[0]}x{wrong[1]}"
+        with pytest.raises(ValueError, match=message):
+            first_layer_form(model, data, moments)
+        with pytest.raises(ValueError, match=message):
+            filter_metric(first_layer(model, data.x), data, moments)
+    other = mt.ImageData(torch.rand(3, CHANNELS, 6, 5, dtype=torch.float64), torch.arange(3), 3)
+    with pytest.raises(
+        ValueError, match=r"expected partners of the shape of the images, \[2, 5, 6\], got \[2, 6, 5\]; pass"
+    ):
+        first_layer_form(model, data, mt.CutMix().moments(data.shape), population=other)
+
+
 def test_layers_that_are_not_linear_are_named():
     norm = nn.Sequential(nn.LayerNorm([CHANNELS, *SHAPE]), nn.Flatten(), nn.Linear(60, 3))
-    refused(norm, "the first parametric layer '0' is LayerNorm, which is not linear in its input; R2 is a quadratic")
-    refused(norm, "the input of the layer '2' is not affine in the image; a normalisation with fixed", name="2")
+    shown = r"the input of the layer '2' is not affine in the image \(parametric layers before it: {'0': 'LayerNorm'}\)"
+    refused(norm, shown)
+    refused(norm, "; a normalisation with fixed statistics may come before it, nothing else", name="2")
     refused(mlp(), "the input of the layer '3' is not affine in the image", name="3")
-    refused(nn.Sequential(nn.Flatten(), nn.PReLU(), nn.Linear(60, 3)), "the first parametric layer '1' is PReLU")
+    refused(nn.Sequential(nn.Flatten(), nn.PReLU(), nn.Linear(60, 3)), "parametric layers before it: {'1': 'PReLU'}")
 
 
 def test_other_ways_through_the_network_are_refused():
@@ -283,7 +404,9 @@ def test_other_ways_through_the_network_are_refused():
 
 def test_names_are_checked():
     refused(mlp(), r"expected a layer with parameters among \['1', '3'\], got '2'", name="2")
-    refused(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(60)), "expected a model with a linear or convolutional layer")
+    refused(
+        nn.Sequential(nn.Flatten(), nn.BatchNorm1d(60)), "the first parametric layer '1' is BatchNorm1d; only torch"
+    )
 
 
 def test_sizes_are_checked():

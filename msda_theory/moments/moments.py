@@ -120,6 +120,15 @@ def check_law(law: str) -> None:
         raise ValueError(f"expected law among {list(LAWS)}, got {law!r}; choose one of them.")
 
 
+def check_moments(moments: Moments, shape: tuple[int, int]) -> None:
+    """Raise a ValueError unless ``moments`` are for images of size ``shape``."""
+    if moments.mean.shape != shape:
+        raise ValueError(
+            f"expected moments for the {shape[0]}x{shape[1]} pixels of the images, got moments for "
+            f"{moments.mean.shape[0]}x{moments.mean.shape[1]}; build them with strategy.moments({shape})."
+        )
+
+
 def check_shape(shape: tuple[int, int]) -> tuple[int, int]:
     """(H, W) as two positive integers.
 
