@@ -84,7 +84,7 @@ def with_alpha(name: str, alpha: float) -> Strategy:
 
 def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, Any]:
     """Sweep over every network and summarise over seeds."""
-    train.run(config.training, jobs=jobs, folder=folder)
+    spread(train.train_one, [(c, folder) for c in config.training.runs()], jobs, "train", known=train.trained)
     tasks = [(c, config, folder) for c in config.training.runs() if config.on(c.strategy)]
     records = spread(_sweep_one, tasks, jobs, "alpha_sweep", known=_swept)
     return cached(

@@ -186,4 +186,4 @@ def test_drift_is_told(tmp_path):
 )
 def test_committed_records_are_those_of_the_default_configuration(module):
     name = module.__name__.removeprefix("experiments.")
-    assert tables.load(RECORDS)[name]["config"] == plain(module.Config())
+    assert tables.load(RECORDS, (name,))[name]["config"] == plain(module.Config())
