@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from experiments import train
+from experiments import digit_nets
 from experiments.data import digits
 from experiments.law_statistics import over_networks
 from experiments.parallel import spread
@@ -42,9 +42,9 @@ from msda_theory.masks.registry import strategy as make_strategy
 from msda_theory.mixed_loss import mixed_loss
 from msda_theory.streams import stream
 
-SOURCES = (*train.SOURCES, "alpha_sweep.py", "law_statistics.py")
+SOURCES = (*digit_nets.SOURCES, "alpha_sweep.py", "law_statistics.py")
 INSIDE = "cutmix-inside"  # CutMix whose box stays inside the image; its law only
-NETWORKS = train.Config(activations=("softplus",))
+NETWORKS = digit_nets.Config(activations=("softplus",))
 RATIOS = ("r1", "r2", "r3", "rise", "rise_gn")
 
 
@@ -55,7 +55,7 @@ class Config:
     Of each image ``pairs`` pairs (q, r) measure the rise, ``draws`` further ones the share of it that is predicted.
     """
 
-    training: train.Config = field(default_factory=lambda: NETWORKS)
+    training: digit_nets.Config = field(default_factory=lambda: NETWORKS)
     strategies: tuple[str, ...] = ("mixup", "cutmix", "hmix", "gmix", "choice")
     alphas: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
     images: int = 96
@@ -84,34 +84,40 @@ def with_alpha(name: str, alpha: float) -> Strategy:
 
 def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, Any]:
     """Sweep over every network and summarise over seeds."""
-    spread(train.train_one, [(c, folder) for c in config.training.runs()], jobs, "train", known=train.trained)
+    spread(
+        digit_nets.train_one,
+        [(c, folder) for c in config.training.runs()],
+        jobs,
+        "digit_nets",
+        known=digit_nets.trained,
+    )
     tasks = [(c, config, folder) for c in config.training.runs() if config.on(c.strategy)]
     records = spread(_sweep_one, tasks, jobs, "alpha_sweep", known=_swept)
     return cached(
         folder / "alpha_sweep.json",
         config,
-        code_digest(*SOURCES) + train.digest(records),
+        code_digest(*SOURCES) + digit_nets.digest(records),
         command_line("experiments.alpha_sweep", config),
         lambda: _summary(config, records),
         parts=records,
     )
 
 
-def _key(run_config: train.RunConfig, config: Config, trained: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def _key(run_config: digit_nets.RunConfig, config: Config, trained: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Configuration and code of the sweep on one network."""
     options = {k: getattr(config, k) for k in ("alphas", "images", "pairs", "draws", "seed")}
     options["strategies"] = config.on(run_config.strategy)
     return {"run": run_config, "sweep": options}, code_digest(*SOURCES) + trained["result"]["weights_sha256"]
 
 
-def _swept(run_config: train.RunConfig, config: Config, folder: Path) -> dict[str, Any] | None:
-    trained = train.trained(run_config, folder)
+def _swept(run_config: digit_nets.RunConfig, config: Config, folder: Path) -> dict[str, Any] | None:
+    trained = digit_nets.trained(run_config, folder)
     path = folder / "alpha_sweep" / f"{run_config.name}.json"
     return current(path, *_key(run_config, config, trained)) if trained else None
 
 
-def _sweep_one(run_config: train.RunConfig, config: Config, folder: Path) -> dict[str, Any]:
-    trained = train.train_one(run_config, folder)
+def _sweep_one(run_config: digit_nets.RunConfig, config: Config, folder: Path) -> dict[str, Any]:
+    trained = digit_nets.train_one(run_config, folder)
     return cached(
         folder / "alpha_sweep" / f"{run_config.name}.json",
         *_key(run_config, config, trained),
@@ -122,8 +128,8 @@ def _sweep_one(run_config: train.RunConfig, config: Config, folder: Path) -> dic
 
 def _rows(trained: dict[str, Any], config: Config, folder: Path) -> list[dict[str, Any]]:
     """Terms and losses of one network for every strategy and alpha; all on the same partners."""
-    model, data = train.load_model(trained, folder), digits().train[: config.images]
-    run_config = train.RunConfig(**trained["config"])
+    model, data = digit_nets.load_model(trained, folder), digits().train[: config.images]
+    run_config = digit_nets.RunConfig(**trained["config"])
     weights = pair_weights(model, data, SoftmaxCrossEntropy())
     rows = []
     for name in config.on(run_config.strategy):

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from experiments import train
+from experiments import digit_nets
 from experiments.data import digits
 from experiments.parallel import spread
 from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish
@@ -31,7 +31,7 @@ from msda_theory.estimate import Estimate
 from msda_theory.masks.registry import strategy as make_strategy
 from msda_theory.streams import stream
 
-SOURCES = (*train.SOURCES, "expansion_gap.py")
+SOURCES = (*digit_nets.SOURCES, "expansion_gap.py")
 
 
 KINK = 1 / 8  # step t of the second-order response by symmetric differences, docs/theory.md, Eq. (3e)
@@ -41,7 +41,7 @@ KINK = 1 / 8  # step t of the second-order response by symmetric differences, do
 class Config:
     """Which networks, which strategies, how many images and draws."""
 
-    training: train.Config = field(default_factory=train.Config)
+    training: digit_nets.Config = field(default_factory=digit_nets.Config)
     strategies: tuple[str, ...] = ("mixup", "cutmix", "hmix", "gmix", "choice")
     images: int = 256
     draws: int = 12
@@ -50,33 +50,33 @@ class Config:
 
 def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, Any]:
     """Analyse every network of the training grid and summarise over seeds."""
-    train.run(config.training, jobs=jobs, folder=folder)
+    digit_nets.run(config.training, jobs=jobs, folder=folder)
     tasks = [(c, config, folder) for c in config.training.runs()]
     records = spread(_analyse_one, tasks, jobs, "expansion_gap", known=_analysed)
     return cached(
         folder / "expansion_gap.json",
         config,
-        code_digest(*SOURCES) + train.digest(records),
+        code_digest(*SOURCES) + digit_nets.digest(records),
         command_line("experiments.expansion_gap", config),
         lambda: _summary(config, records),
         parts=records,
     )
 
 
-def _key(run_config: train.RunConfig, config: Config, trained: dict[str, Any]) -> tuple[dict[str, Any], str]:
+def _key(run_config: digit_nets.RunConfig, config: Config, trained: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Configuration and code of the analysis of one network."""
     options = {k: getattr(config, k) for k in ("strategies", "images", "draws", "seed")}
     return {"run": run_config, "gap": options}, code_digest(*SOURCES) + trained["result"]["weights_sha256"]
 
 
-def _analysed(run_config: train.RunConfig, config: Config, folder: Path) -> dict[str, Any] | None:
-    trained = train.trained(run_config, folder)
+def _analysed(run_config: digit_nets.RunConfig, config: Config, folder: Path) -> dict[str, Any] | None:
+    trained = digit_nets.trained(run_config, folder)
     path = folder / "expansion_gap" / f"{run_config.name}.json"
     return current(path, *_key(run_config, config, trained)) if trained else None
 
 
-def _analyse_one(run_config: train.RunConfig, config: Config, folder: Path) -> dict[str, Any]:
-    trained = train.train_one(run_config, folder)
+def _analyse_one(run_config: digit_nets.RunConfig, config: Config, folder: Path) -> dict[str, Any]:
+    trained = digit_nets.train_one(run_config, folder)
     return cached(
         folder / "expansion_gap" / f"{run_config.name}.json",
         *_key(run_config, config, trained),
@@ -86,7 +86,7 @@ def _analyse_one(run_config: train.RunConfig, config: Config, folder: Path) -> d
 
 
 def _analyse(trained: dict[str, Any], config: Config, folder: Path) -> dict[str, Any]:
-    model = train.load_model(trained, folder)
+    model = digit_nets.load_model(trained, folder)
     data = digits().train[: config.images]
     strategies = [make_strategy(name) for name in config.strategies]
     labels = {s.name: name for s, name in zip(strategies, config.strategies, strict=True)}
@@ -94,7 +94,7 @@ def _analyse(trained: dict[str, Any], config: Config, folder: Path) -> dict[str,
     def measure(**options: Any) -> Comparison:
         # The same draws both times, so that there is one measured loss; others for each network, so that errors
         # over networks contain the error of the draws.
-        rng = stream(config.seed, "expansion_gap", train.RunConfig(**trained["config"]).name)
+        rng = stream(config.seed, "expansion_gap", digit_nets.RunConfig(**trained["config"]).name)
         return compare({"model": model}, data, strategies, draws=config.draws, rng=rng, **options)
 
     at_data = measure(at="data", method="dense", law=("exact", "paper"), kink=KINK)

@@ -35,7 +35,7 @@ import numpy as np
 import tyro
 from torch import nn
 
-from experiments import train
+from experiments import digit_nets
 from experiments.data import digits
 from experiments.layer_measures import BANDS, EDGES, Measures, contributions, distance_to_expansion, interval
 from experiments.layer_training import NETWORKS, RunConfig, train_network
@@ -43,7 +43,7 @@ from experiments.parallel import one_thread, spread
 from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish
 from msda_theory.masks.registry import strategy as make_strategy
 
-SOURCES = (*train.SOURCES, "first_layer.py", "layer_training.py", "layer_measures.py")
+SOURCES = (*digit_nets.SOURCES, "first_layer.py", "layer_training.py", "layer_measures.py")
 REFERENCE = "cutmix"  # metric in which networks trained without mixing are looked at
 
 

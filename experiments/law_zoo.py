@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from experiments import law_statistics, train
+from experiments import digit_nets, law_statistics
 from experiments.data import digits
 from experiments.library_laws import LAWS
 from experiments.parallel import spread
@@ -40,7 +40,7 @@ from msda_theory.masks.mixup import Mixup
 from msda_theory.mixed_loss import mixed_loss
 from msda_theory.streams import stream
 
-SOURCES = (*train.SOURCES, "law_zoo.py", "law_statistics.py", "library_laws.py")
+SOURCES = (*digit_nets.SOURCES, "law_zoo.py", "law_statistics.py", "library_laws.py")
 BATCH = 6  # images of a measured batch, few for speed
 TERMS = ("r1", "r2", "r3", "rise")
 REFERENCE = "cutmix"
@@ -72,18 +72,20 @@ class Config:
     pairs: int = 32
     seed: int = 0
 
-    def runs(self) -> list[train.RunConfig]:
+    def runs(self) -> list[digit_nets.RunConfig]:
         """The networks: trained with CutMix, softplus."""
-        return [train.RunConfig("cutmix", "softplus", seed, epochs=self.epochs) for seed in self.seeds]
+        return [digit_nets.RunConfig("cutmix", "softplus", seed, epochs=self.epochs) for seed in self.seeds]
 
 
 def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, Any]:
     """Measure every law, at both sizes."""
-    trained = spread(train.train_one, [(c, folder) for c in config.runs()], jobs, "train", known=train.trained)
+    trained = spread(
+        digit_nets.train_one, [(c, folder) for c in config.runs()], jobs, "digit_nets", known=digit_nets.trained
+    )
     return cached(
         folder / "law_zoo.json",
         config,
-        code_digest(*SOURCES) + train.digest(trained),
+        code_digest(*SOURCES) + digit_nets.digest(trained),
         command_line("experiments.law_zoo", config),
         lambda: _run(config, trained, jobs, folder),
     )
@@ -104,7 +106,7 @@ def _data(config: Config) -> ImageData:
 
 
 def _weights(config: Config, record: dict[str, Any], folder: Path) -> PairWeights:
-    return pair_weights(train.load_model(record, folder), _data(config), SoftmaxCrossEntropy())
+    return pair_weights(digit_nets.load_model(record, folder), _data(config), SoftmaxCrossEntropy())
 
 
 def _strategy(name: str, size: int, config: Config) -> Strategy:
@@ -123,8 +125,8 @@ def _row(
     at = {size: _strategy(name, size, config) for size in (config.size, small)}
     rise, errors = [], []
     for record, w in zip(trained, weights, strict=True):
-        rng = stream(config.seed, "law_zoo", train.RunConfig(**record["config"]).name)
-        loss = mixed_loss(train.load_model(record, folder), data, at[small], draws=config.pairs, rng=rng)
+        rng = stream(config.seed, "law_zoo", digit_nets.RunConfig(**record["config"]).name)
+        loss = mixed_loss(digit_nets.load_model(record, folder), data, at[small], draws=config.pairs, rng=rng)
         rise.append(loss.mean - w.clean)
         errors.append(loss.se)
     return {

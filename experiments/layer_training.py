@@ -1,4 +1,4 @@
-"""Training of the experiment on the first layer: as in `train`, in float64, watched, and with a penalty as a control.
+"""Training of the study of the first layer: as in `digit_nets`, in float64, watched, and with a penalty as a control.
 
 The penalty of a strategy is R2 of the clean batch as a quadratic form of the first layer's weights alone
 (docs/theory.md, Eq. (3g)). What is above the layer is frozen at its present value and gets no gradient from it.
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments import train
+from experiments import digit_nets
 from experiments.data import digits
 from experiments.models import small_conv_net, small_mlp
 from msda_theory.data import ImageData
@@ -28,8 +28,8 @@ NETWORKS = ("conv", "mlp")
 
 
 @dataclass(frozen=True)
-class RunConfig(train.RunConfig):
-    """One training run; optimiser settings are those of `train`.
+class RunConfig(digit_nets.RunConfig):
+    """One training run; optimiser settings are those of `digit_nets`.
 
     With ``penalty`` nothing is mixed: the loss is that of the clean batch plus ``strength`` times R2(W) of the
     strategy, W the first layer's weights. ``width`` is that of the convolutional network, ``hidden`` that of the other.

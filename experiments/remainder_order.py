@@ -15,7 +15,7 @@ from typing import Any
 
 import tyro
 
-from experiments import train
+from experiments import digit_nets
 from experiments.data import digits
 from experiments.parallel import spread
 from experiments.record import RESULTS, cached, check, code_digest, command_line, finish
@@ -24,7 +24,7 @@ from msda_theory.moments.moments import LAWS, Moments
 from msda_theory.moments.operators import Dense
 from msda_theory.verify import remainder_order
 
-SOURCES = (*train.SOURCES, "remainder_order.py")
+SOURCES = (*digit_nets.SOURCES, "remainder_order.py")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Config:
     """Strategies, the network (trained with CutMix), a few images, steps t."""
 
     strategies: tuple[str, ...] = ("mixup", "cutmix", "hmix", "gmix", "choice")
-    training: train.RunConfig = field(default_factory=lambda: train.RunConfig("cutmix", "softplus", 0))
+    training: digit_nets.RunConfig = field(default_factory=lambda: digit_nets.RunConfig("cutmix", "softplus", 0))
     images: int = 3
     order: int = 4
     scales: tuple[float, ...] = (1 / 32, 1 / 128, 1 / 512, 1 / 2048, 1 / 4096)
@@ -40,7 +40,7 @@ class Config:
 
 def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, Any]:
     """Remainders of every strategy and law, and of a wrong coefficient."""
-    trained = train.train_one(config.training, folder)
+    trained = digit_nets.train_one(config.training, folder)
 
     def measure() -> dict[str, Any]:
         cases = [(name, law, "right") for name in config.strategies for law in LAWS]
@@ -52,7 +52,7 @@ def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, A
     return cached(
         folder / "remainder_order.json",
         config,
-        code_digest(*SOURCES) + train.digest([trained]),
+        code_digest(*SOURCES) + digit_nets.digest([trained]),
         command_line("experiments.remainder_order", config),
         measure,
     )
@@ -64,7 +64,7 @@ def _one(config: Config, trained: dict[str, Any], folder: Path, name: str, law: 
     if kind == "a_jk 1 % off":
         moments = _one_percent_off(moments)
     result = remainder_order(
-        train.load_model(trained, folder),
+        digit_nets.load_model(trained, folder),
         data,
         strategy,
         law=law,

@@ -18,6 +18,7 @@ import tyro
 
 from experiments import (
     alpha_sweep,
+    digit_nets,
     expansion_gap,
     law_zoo,
     mask_coefficients,
@@ -25,7 +26,6 @@ from experiments import (
     remainder_order,
     tables,
     tables_gap,
-    train,
 )
 from experiments.record import RECORDS, RESULTS, ROOT, ClaimFailed, failed, write_whole
 
@@ -43,7 +43,7 @@ def reproduce(config: Config) -> tables.Records:
     mask_gallery.run(mask_gallery.Config(), folder=config.out)
     mask_coefficients.run(mask_coefficients.Config(), folder=config.out)
     gap = expansion_gap.Config()
-    train.run(gap.training, jobs=config.jobs, folder=config.out)
+    digit_nets.run(gap.training, jobs=config.jobs, folder=config.out)
     order = remainder_order.Config()
     remainder_order.run(order, jobs=config.jobs, folder=config.out)
     expansion_gap.run(gap, jobs=config.jobs, folder=config.out)

@@ -19,7 +19,7 @@ from figures import alpha, coefficients, engine, first_layer, gap, laws, masks, 
 
 Records = dict[str, dict[str, Any]]
 EXPERIMENTS = (
-    "train", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery", "law_zoo", "alpha_sweep",
+    "digit_nets", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery", "law_zoo", "alpha_sweep",
 )  # fmt: skip
 STUDIES = ("first_layer",)  # longer; run by hand, with ``make studies``
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix")

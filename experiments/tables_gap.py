@@ -45,7 +45,7 @@ def main_table(records: Records, *, matched: bool = False) -> str:
 def accuracy_table(records: Records) -> str:
     """Test accuracy of the trained networks, mean over seeds with a 95 % interval (Student's t), as Markdown."""
     lines = ["| trained with | net | seeds | test accuracy (%) |", "|---|---|--:|--:|"]
-    for row in records["train"]["result"]["rows"]:
+    for row in records["digit_nets"]["result"]["rows"]:
         half = row["interval_95_half_width"]
         lines.append(
             f"| {NAMES[row['strategy']]} | {row['activation']} | {row['seeds']} "

@@ -9,6 +9,7 @@ import torch
 
 from experiments import (
     alpha_sweep,
+    digit_nets,
     expansion_gap,
     first_layer,
     law_zoo,
@@ -17,14 +18,13 @@ from experiments import (
     remainder_order,
     reproduce,
     tables,
-    train,
 )
 from experiments.data import digits
 from experiments.models import small_conv_net
 from experiments.publish import PAGES
 from experiments.record import RECORDS, ROOT, plain
 
-TRAINING = train.Config(
+TRAINING = digit_nets.Config(
     strategies=("vanilla", "cutmix"), activations=("softplus",), seeds=(0, 1), epochs=1, min_accuracy=0.0
 )
 
@@ -46,27 +46,27 @@ def gap(folder):
 
 def test_training_is_reproduced_to_the_bit_and_not_repeated(folder, tmp_path):
     config = TRAINING.runs()[-1]
-    first, again = train.train_one(config, folder), train.train_one(config, tmp_path)
+    first, again = digit_nets.train_one(config, folder), digit_nets.train_one(config, tmp_path)
     assert first["result"]["weights_sha256"] == again["result"]["weights_sha256"]
-    weights = folder / "train" / f"{config.name}.safetensors"
+    weights = folder / "digit_nets" / f"{config.name}.safetensors"
     before = weights.stat().st_mtime_ns
-    assert train.train_one(config, folder) == first
+    assert digit_nets.train_one(config, folder) == first
     assert weights.stat().st_mtime_ns == before
 
 
 def test_weights_that_are_not_those_of_the_record_are_refused(tmp_path):
     config = TRAINING.runs()[0]
-    record = train.train_one(config, tmp_path)
-    path = tmp_path / "train" / f"{config.name}.safetensors"
+    record = digit_nets.train_one(config, tmp_path)
+    path = tmp_path / "digit_nets" / f"{config.name}.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     with pytest.raises(ValueError, match="does not hold the weights of its record; delete both and train again"):
-        train.load_model(record, tmp_path)
+        digit_nets.load_model(record, tmp_path)
 
 
 def test_a_diverged_run_stops_with_an_error(tmp_path):
     with pytest.raises(FloatingPointError, match=r"training of cutmix-softplus-0 diverged \(loss"):
-        train.train_one(train.RunConfig(epochs=2, lr=1e9), tmp_path)
-    assert not list((tmp_path / "train").glob("*")) if (tmp_path / "train").exists() else True
+        digit_nets.train_one(digit_nets.RunConfig(epochs=2, lr=1e9), tmp_path)
+    assert not list((tmp_path / "digit_nets").glob("*")) if (tmp_path / "digit_nets").exists() else True
 
 
 def test_the_gap_has_every_cell_and_every_point(gap):
@@ -103,7 +103,7 @@ def test_two_processes_give_the_record_of_one(gap, folder, tmp_path):
 
 
 def test_remainder_and_masks(folder):
-    training = train.RunConfig("cutmix", "softplus", 0, epochs=1)
+    training = digit_nets.RunConfig("cutmix", "softplus", 0, epochs=1)
     config = remainder_order.Config(strategies=("cutmix",), training=training, images=2, order=2)
     rows = remainder_order.run(config, folder=folder)["result"]["rows"]
     assert [(r["law"], r["kind"]) for r in rows] == [("exact", "right"), ("paper", "right"), ("exact", "a_jk 1 % off")]
@@ -165,7 +165,7 @@ def test_pages_with_unknown_blocks_are_refused():
 
 
 def test_missing_records_name_their_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"train\.json is missing; make it with: python -m experiments\.train"):
+    with pytest.raises(FileNotFoundError, match=r"digit_nets\.json is missing; make it with: python -m experiments\.digit_nets"):
         tables.load(tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_drift_is_told(tmp_path):
 
 @pytest.mark.parametrize(
     "module",
-    [train, expansion_gap, mask_coefficients, remainder_order, mask_gallery, law_zoo, alpha_sweep, first_layer],
+    [digit_nets, expansion_gap, mask_coefficients, remainder_order, mask_gallery, law_zoo, alpha_sweep, first_layer],
 )
 def test_committed_records_are_those_of_the_default_configuration(module):
     name = module.__name__.removeprefix("experiments.")

@@ -40,7 +40,7 @@ def test_every_strategy_has_its_own_colour_marker_and_name():
 
 def test_a_missing_record_names_its_command(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"make it with: python -m experiments\.train"):
-        load(tmp_path, "train")
+        load(tmp_path, "digit_nets")
 
 
 def test_every_figure_has_a_caption():

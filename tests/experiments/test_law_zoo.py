@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mc_checks import assert_unbiased
 
-from experiments import alpha_sweep, law_statistics, law_zoo, tables_laws, train
+from experiments import alpha_sweep, digit_nets, law_statistics, law_zoo, tables_laws
 from experiments.data import digits
 from experiments.library_laws import LAWS
 from figures import alpha as alpha_figure
@@ -38,7 +38,7 @@ def zoo(folder):
 
 @pytest.fixture(scope="module")
 def sweep(folder):
-    training = train.Config(("vanilla", "cutmix"), ("softplus",), (0, 1), epochs=1, min_accuracy=0.0)
+    training = digit_nets.Config(("vanilla", "cutmix"), ("softplus",), (0, 1), epochs=1, min_accuracy=0.0)
     config = alpha_sweep.Config(
         training=training, strategies=("mixup", "cutmix"), alphas=(0.2, 1.0), images=12, pairs=2, draws=2, sizes=(8,)
     )
@@ -101,8 +101,8 @@ def test_errors_over_few_networks_are_not_below_those_of_their_draws():
 
 def test_terms_of_draws_are_those_of_the_moments(folder):
     data = digits().train[:6]
-    record = train.train_one(train.RunConfig("cutmix", "softplus", 0, epochs=1), folder)
-    weights = pair_weights(train.load_model(record, folder), data, SoftmaxCrossEntropy())
+    record = digit_nets.train_one(digit_nets.RunConfig("cutmix", "softplus", 0, epochs=1), folder)
+    weights = pair_weights(digit_nets.load_model(record, folder), data, SoftmaxCrossEntropy())
     law = law_of(LAWS["nominal"].transform(6, rng=np.random.default_rng(0)), (8, 8), 200, batch_size=6)
     found = law.weight @ law_statistics.terms_of_draws(law, [weights])[:, :, 0]
     np.testing.assert_allclose(found, weights.terms(law.moments((8, 8))), rtol=1e-10)

@@ -3,7 +3,7 @@
 Question: what does training with each strategy do to test accuracy on digits? (Claim C4 and C6 need larger data; here
 the networks are made that the other experiments analyse, and a broken training run is noticed.)
 Expected: every network reaches 93 % test accuracy or more. Cost: about 3 s a network on one core.
-Record: ``train.json``; weights in safetensors beside the record of each run.
+Record: ``digit_nets.json``; weights in safetensors beside the record of each run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from msda_theory.losses import SoftmaxCrossEntropy
 from msda_theory.masks.registry import strategy as make_strategy
 from msda_theory.streams import stream
 
-SOURCES = ("train.py", "data.py", "models.py")
+SOURCES = ("digit_nets.py", "data.py", "models.py")
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,16 @@ class Config:
 
 def trained(config: RunConfig, folder: Path = RESULTS) -> dict[str, Any] | None:
     """The record of a network that was already trained with this configuration and code."""
-    path = folder / "train" / f"{config.name}.json"
+    path = folder / "digit_nets" / f"{config.name}.json"
     return current(path, config, code_digest(*SOURCES), needs=[path.with_suffix(".safetensors")])
 
 
 def train_one(config: RunConfig, folder: Path = RESULTS) -> dict[str, Any]:
     """Train one network (or find it trained) and return its record; one thread, so that equal seeds give equal bits."""
-    path = folder / "train" / f"{config.name}.json"
+    path = folder / "digit_nets" / f"{config.name}.json"
     weights = path.with_suffix(".safetensors")
     command = (
-        f"python -m experiments.train --strategies {config.strategy} --activations {config.activation} "
+        f"python -m experiments.digit_nets --strategies {config.strategy} --activations {config.activation} "
         f"--seeds {config.seed} --epochs {config.epochs}"
     )
     with one_thread():
@@ -94,7 +94,7 @@ def load_model(record: dict[str, Any], folder: Path = RESULTS) -> nn.Module:
         ValueError: if the weights are not those of the record.
     """
     config = RunConfig(**record["config"])
-    path = folder / "train" / f"{config.name}.safetensors"
+    path = folder / "digit_nets" / f"{config.name}.safetensors"
     if hashlib.sha256(path.read_bytes()).hexdigest() != record["result"]["weights_sha256"]:
         raise ValueError(f"{path.name} does not hold the weights of its record; delete both and train again.")
     model = small_conv_net(config.activation, width=config.width, seed=config.seed)
@@ -104,13 +104,13 @@ def load_model(record: dict[str, Any], folder: Path = RESULTS) -> nn.Module:
 
 def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, Any]:
     """Train the grid and summarise test accuracy."""
-    records = spread(train_one, [(c, folder) for c in config.runs()], jobs, "train", known=trained)
+    records = spread(train_one, [(c, folder) for c in config.runs()], jobs, "digit_nets", known=trained)
     code = code_digest(*SOURCES)
     return cached(
-        folder / "train.json",
+        folder / "digit_nets.json",
         config,
         code + digest(records),
-        command_line("experiments.train", config),
+        command_line("experiments.digit_nets", config),
         lambda: _summary(config, records),
         parts=records,
     )
