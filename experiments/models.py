@@ -20,7 +20,7 @@ def network(name: str, *, classes: int = 10, seed: int, **options: int | str) ->
     """The network of that name from `NETWORKS`; the global random state is left as it was.
 
     Args:
-        name: preactresnet18, wideresnet28, wideresnet16, resnet50 or vit.
+        name: resnet8, preactresnet18, wideresnet28, wideresnet16, resnet50 or vit.
         classes: number of outputs.
         seed: of the initial weights.
         options: ``activation``, ``width`` and what else the network takes.
@@ -133,6 +133,11 @@ class PreActResNet(nn.Module):
 def preactresnet18(*, classes: int, width: int = 64, activation: str = "relu", channels: int = 3) -> PreActResNet:
     """PreActResNet-18; 11.2 million weights at width 64."""
     return PreActResNet(width, [width, 2 * width, 4 * width, 8 * width], 2, classes, activation, channels)
+
+
+def resnet8(*, classes: int, width: int = 16, activation: str = "relu", channels: int = 3) -> PreActResNet:
+    """Three stages of one pre-activation block, for a CPU; 77,000 weights at width 16."""
+    return PreActResNet(width, [width, 2 * width, 4 * width], 1, classes, activation, channels)
 
 
 def wideresnet28(*, classes: int, width: int = 2, activation: str = "relu", channels: int = 3) -> PreActResNet:
@@ -248,6 +253,7 @@ class ViT(nn.Module):
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "resnet8": resnet8,
     "preactresnet18": preactresnet18,
     "wideresnet28": wideresnet28,
     "wideresnet16": wideresnet16,

@@ -165,7 +165,8 @@ def test_pages_with_unknown_blocks_are_refused():
 
 
 def test_missing_records_name_their_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"digit_nets\.json is missing; make it with: python -m experiments\.digit_nets"):
+    expected = r"digit_nets\.json is missing; make it with: python -m experiments\.digit_nets"
+    with pytest.raises(FileNotFoundError, match=expected):
         tables.load(tmp_path)
 
 
