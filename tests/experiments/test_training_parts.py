@@ -51,12 +51,12 @@ def test_alpha_reaches_every_member(law):
 
 @pytest.mark.parametrize("text", ["", "cutmix(", "cutmix(0.5)", "'cutmix'", "mixup+cutmix", "cutmix(**x)", "3", "a.b"])
 def test_other_texts_are_refused(text):
-    with pytest.raises(ValueError, match="expected a strategy among .*perhaps with options as in 'hmix"):
+    with pytest.raises(ValueError, match=r"expected a strategy among .*perhaps with options as in 'hmix"):
         strategy_from(text)
 
 
 def test_unknown_strategies_and_options_are_named():
-    with pytest.raises(ValueError, match="expected a strategy among .* got 'cutmx'"):
+    with pytest.raises(ValueError, match=r"expected a strategy among .* got 'cutmx'"):
         strategy_from("cutmx")
     with pytest.raises(TypeError, match=r"hmix has the options .* got \['rate'\]"):
         strategy_from("hmix(rate=0.5)")
@@ -175,7 +175,7 @@ def test_only_damaged_checkpoints_are_an_error(tmp_path):
     kept.write(made(1)).write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="damaged"),
-        pytest.raises(ValueError, match="expected a whole checkpoint in .* got 1 damaged ones; delete them"),
+        pytest.raises(ValueError, match=r"expected a whole checkpoint in .* got 1 damaged ones; delete them"),
     ):
         kept.newest()
 
@@ -219,9 +219,9 @@ def test_a_network_of_the_users_own(monkeypatch):
     with pytest.raises(ValueError, match=r"expected options of my_networks:net among \['channels', 'classes'\], got"):
         build("my_networks:net", classes=3, shape=(2, 2, 2), seed=0, width=3)
     for name in ("my_networks:nothing", "no_such_module:net"):
-        with pytest.raises(ValueError, match="to be an importable module:function, got: .*; fix it"):
+        with pytest.raises(ValueError, match=r"to be an importable module:function, got: .*; fix it"):
             build(name, classes=3, shape=(2, 2, 2), seed=0)
-    with pytest.raises(ValueError, match="expected a network among .* or module:function, got 'resnet9'"):
+    with pytest.raises(ValueError, match=r"expected a network among .* or module:function, got 'resnet9'"):
         build("resnet9", classes=3, shape=(2, 2, 2), seed=0)
 
 
