@@ -29,7 +29,10 @@ _BLOCK = 2**24  # bytes read at once from other files
 _RATIO = 1032  # the most that deflate can shrink data
 _CLASSES = 2**16  # of an npz file without class names, at most: a broken label makes no list of a billion
 _NAMES = 2**20  # bytes of a list of class names, at most
-_BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, struct.error, ValueError, OverflowError)
+_BROKEN = (
+    *(OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, struct.error, ValueError, OverflowError),
+    SystemError,  # numpy's, of text that is not Unicode
+)
 _INTEGER = re.compile(r"[|<>=]?[iu][1248]")
 _TEXT = re.compile(r"[<>=]?U[1-9]\d{0,3}")
 
