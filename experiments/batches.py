@@ -89,10 +89,11 @@ class _Decoder(Dataset[Tensor]):
 def crop_and_flip(
     x: UInt8[Tensor, "B C H W"], rng: np.random.Generator, *, pad: int, flip: bool
 ) -> UInt8[Tensor, "B C H W"]:
-    """Each image shifted by up to ``pad`` pixels both ways, zeros moving in; with ``flip`` mirrored with probability 1/2.
+    """Each image shifted by up to ``pad`` pixels both ways, zeros moving in; with ``flip``, half of them mirrored.
 
-    The usual augmentation of CIFAR: an image is mirrored, then cropped from the image padded by ``pad`` zeros. Draws,
-    in this order: row offsets [B] and column offsets [B] in 0 .. 2 pad, then, with ``flip``, one bit for each image.
+    The usual augmentation of CIFAR: an image is mirrored with probability 1/2, then cropped from itself padded by
+    ``pad`` zeros. Draws, in this order: row offsets [B] and column offsets [B] in 0 .. 2 pad, then, with ``flip``, one
+    bit for each image.
 
     Raises:
         ValueError: if ``pad`` is negative.

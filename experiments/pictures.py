@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from pathlib import Path
@@ -63,7 +64,8 @@ def read_picture(path: Path, size: int, rng: np.random.Generator | None = None) 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the metadata of files that decode
-            with Image.open(path, formats=_FORMATS) as image:
+            # From memory: a broken length inside a file then asks for no more bytes than the file has.
+            with Image.open(io.BytesIO(path.read_bytes()), formats=_FORMATS) as image:
                 width, height = image.size
                 if width * height > _PIXELS:
                     raise ValueError(f"{width} x {height} pixels are more than {_PIXELS}")

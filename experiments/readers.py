@@ -27,8 +27,12 @@ Pictures = tuple[UInt8[Array, "m C H W"], Int64[Array, " m"]]
 _CHUNK = 4096  # CIFAR records read at once
 _BLOCK = 2**24  # bytes read at once from other files
 _RATIO = 1032  # the most that deflate can shrink data
+_CLASSES = 2**16  # of an npz file without class names, at most: a broken label makes no list of a billion
 _NAMES = 2**20  # bytes of a list of class names, at most
-_BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, struct.error, ValueError, OverflowError)
+_BROKEN = (
+    *(OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, struct.error, ValueError, OverflowError),
+    SystemError,  # numpy's, of text that is not Unicode
+)
 _INTEGER = re.compile(r"[|<>=]?[iu][1248]")
 _TEXT = re.compile(r"[<>=]?U[1-9]\d{0,3}")
 
@@ -186,8 +190,7 @@ def _labelled(arrays: dict[str, Any], path: Path) -> tuple[NDArray[Any], NDArray
     names = arrays.get("class_names")
     if names is not None and (names.ndim != 1 or len(names) == 0):
         raise _FileError(f"{path}: expected class_names of one dimension, got shape {list(names.shape)}; save a list.")
-    # Without names the number of images bounds that of classes, so that a broken label makes no list of a billion.
-    _in_range(y, len(y) if names is None else len(names), path)
+    _in_range(y, _CLASSES if names is None else len(names), path)
     x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     return x, y.astype(np.int64), None if names is None else tuple(map(str, names))
 
@@ -275,6 +278,6 @@ def _in_range(labels: NDArray[Any], classes: int, path: Path) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
         raise _FileError(
-            f"{path}: expected labels in 0 .. {classes - 1}, got {low if low < 0 else high}; "
+            f"{path}: labels must lie in 0 .. {classes - 1}, got {low if low < 0 else high}; "
             "copy it again, or give the data set whose file it is."
         )
