@@ -34,7 +34,7 @@ CPU_RUN = RunConfig(
     images=2000, epochs=100, lr=0.2, precision="bfloat16", evaluate_every=20,
 )  # fmt: skip
 PROTOCOLS: dict[str, Grid] = {
-    "cpu": Grid(data=("cifar10", "fashion_mnist"), strategies=STRATEGIES, run=CPU_RUN),
+    "cpu": Grid(data=("cifar10", "fashion_mnist"), strategies=STRATEGIES, seeds=(0, 1, 2, 3), run=CPU_RUN),
     "gpu": Grid(("cifar100",), ("preactresnet18", "wideresnet28"), STRATEGIES, (0, 1, 2), run=GPU_RUN),
     "imagenet": Grid(("folder:imagenet",), ("resnet50",), STRATEGIES, (0,), run=IMAGENET_RUN),
 }

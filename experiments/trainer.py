@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,9 @@ class Trainer:
         self.dtype, self.part = DTYPES[config.precision], group.share(config.batch)
         options = {"width": config.width, "activation": config.activation}
         net = build(config.model, classes=data.classes, shape=data.train.shape, seed=config.seed, **options)
-        format_ = torch.channels_last if config.channels_last else torch.contiguous_format
+        last = config.channels_last
+        self.channels_last = group.device.type == "cuda" if last is None else last
+        format_ = torch.channels_last if self.channels_last else torch.contiguous_format
         model = Normalised(net, data.mean, data.std)
         self.model = model.to(device=group.device, dtype=self.dtype, memory_format=format_)  # type: ignore[call-overload]
         self.average = None if config.ema is None else average(self.model, config.ema)
@@ -83,6 +86,7 @@ class Trainer:
         # sum of the losses of the epoch so far, one for each image of this process; not finite once one is not
         self.loss = torch.zeros((), dtype=torch.float64, device=group.device)
         self.clock = Clock()
+        self._images: Iterator[Tensor] | None = None
         forward = torch.compile(self.model) if config.compile else self.model
         self.forward: Callable[[Tensor], Tensor] = DistributedDataParallel(forward) if group.world > 1 else forward
 
@@ -95,15 +99,13 @@ class Trainer:
         """Train to the end of the present epoch, from wherever in it the run is."""
         self.model.train()
         epoch = self.step // self.epoch_steps
-        indices = list(self._indices(epoch))
+        indices = self._indices(epoch)
+        self._images = self._images or self._load()
         start = time.perf_counter()
-        loaded = self._images(indices)
-        while True:
+        while self.step < (epoch + 1) * self.epoch_steps:
             waiting = time.perf_counter()
-            images = next(loaded, None)
+            images = next(self._images)
             self.clock.loading += time.perf_counter() - waiting
-            if images is None:
-                break
             self._step(images, indices[self.step % self.epoch_steps])
             self.step += 1
             self.clock.images += self.config.batch
@@ -111,19 +113,19 @@ class Trainer:
             after_step()
             start = time.perf_counter()
 
-    def _indices(self, epoch: int) -> Iterator[np.ndarray]:
+    def _indices(self, epoch: int) -> list[np.ndarray]:
         """Images of each step of an epoch, over all processes."""
-        order = stream(self.config.seed, "order", str(epoch)).permutation(len(self.data.train))
-        for k in range(self.epoch_steps):
-            yield order[k * self.config.batch : (k + 1) * self.config.batch]
+        order, size = stream(self.config.seed, "order", str(epoch)).permutation(len(self.data.train)), self.config.batch
+        return [order[k * size : (k + 1) * size] for k in range(self.epoch_steps)]
 
-    def _images(self, indices: list[np.ndarray]) -> Iterator[Tensor]:
-        """Whole batches [B, C, H, W] in uint8, on the device, from the present step on."""
-        ahead, device = indices[self.step % self.epoch_steps :], self.group.device
-        split = self.data.train
+    def _load(self) -> Iterator[Tensor]:
+        """Whole batches [B, C, H, W] in uint8, on the device, from the present step to the end of the run."""
+        first, last = self.step // self.epoch_steps, self.config.epochs
+        ahead = islice(chain.from_iterable(map(self._indices, range(first, last))), self.step % self.epoch_steps, None)
+        split, device = self.data.train, self.group.device
         if isinstance(split, Images):  # every process has all images
             return batches(split, ahead, device, train=True)
-        own = [i[self.part] for i in ahead]
+        own = (i[self.part] for i in ahead)
         parts = batches(split, own, device, train=True, workers=self.workers, seed=self.config.seed, first=self.step)
         return (self.group.gather(x) for x in parts)
 
@@ -160,7 +162,7 @@ class Trainer:
         if isinstance(self.data.train, Images):
             rng = stream(config.seed, "augment", str(step))
             images = crop_and_flip(images, rng, pad=config.crop, flip=config.flip)
-        x = to_unit(images, self.data.train.white, self.dtype, channels_last=config.channels_last)
+        x = to_unit(images, self.data.train.white, self.dtype, channels_last=self.channels_last)
         self.mix.set_epoch(step)  # draws of this step, whatever was drawn before
         y = self.y[torch.from_numpy(index).to(x.device)]
         hot = torch.zeros(len(x), self.data.classes, dtype=self.dtype, device=x.device).scatter_(1, y[:, None], 1.0)
@@ -210,7 +212,7 @@ class Trainer:
         sums = torch.zeros(2, dtype=torch.float64, device=self.group.device)
         loaded = batches(split, indices, self.group.device, train=False, workers=self.workers)
         for index, images in zip(indices, loaded, strict=True):
-            x = to_unit(images, split.white, self.dtype, channels_last=self.config.channels_last)
+            x = to_unit(images, split.white, self.dtype, channels_last=self.channels_last)
             y = split.y[torch.from_numpy(index)].to(x.device)
             f = model(x)
             sums += torch.stack([F.cross_entropy(f, y, reduction="sum"), (f.argmax(dim=1) == y).sum()]).double()

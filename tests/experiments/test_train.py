@@ -138,7 +138,7 @@ def test_every_strategy_learns_digits(name, tmp_path):
 @pytest.mark.parametrize("precision", ["float64", "bfloat16"])
 def test_precisions_and_memory_formats_agree_but_for_rounding(precision, tmp_path):
     config = replace(SMALL, epochs=1, lr=1e-3, clip=None, precision=precision)
-    usual, other = replace(config, precision="float32"), replace(config, channels_last=False)
+    usual, other = replace(config, precision="float32"), replace(config, channels_last=True)
     found = []
     for k, c in enumerate((usual, config, other)):
         train(c, quiet(tmp_path / str(k)))
