@@ -42,8 +42,8 @@ class RunConfig:
         crop: zero padding of random crops, in pixels (not for pictures in folders, which get random resized crops).
         flip: mirror half of the images.
         precision: ``float32``, ``bfloat16`` (autocast; weights stay in float32) or ``float64``.
-        channels_last: memory format of images and weights; by default on GPUs only. On the CPU the convolutions of torch
-            2.13 in this format can end the process for narrow networks (8 channels at 48x48 pixels, say).
+        channels_last: memory format of images and weights; by default on GPUs only. On the CPU torch 2.13 in this
+            format can crash on narrow networks (a 1x1 convolution with stride 2 of 8 channels at 48x48, say).
         compile: run the network through torch.compile.
         evaluate_every: epochs from one evaluation to the next; the last epoch is always evaluated.
     """
