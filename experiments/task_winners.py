@@ -141,7 +141,7 @@ def _task(config: Config, task: str, own: list[dict[str, Any]]) -> dict[str, Any
     }
     means = [float(accuracy[s].mean()) for s in config.mixing]
     ranks = {
-        f"{c}_{q}": _number(stats.spearmanr([-conflict[c, q, s].mean() for s in config.mixing], means).statistic)
+        f"{c}_{q}": _rank_correlation([-conflict[c, q, s].mean() for s in config.mixing], means)
         for c, q in product(CLASSIFIERS, ("predicted", "measured", "data"))
     }
     return {
@@ -195,8 +195,11 @@ def _point(values: Any) -> dict[str, float]:
     return {**interval(v), "se": round(se, 6), "n": len(v)}
 
 
-def _number(value: Any) -> float:
-    return round(float(value), 4)
+def _rank_correlation(a: list[float], b: list[float]) -> float:
+    """Spearman's; NaN where one of the lists is constant."""
+    if min(np.ptp(a), np.ptp(b)) == 0:
+        return float("nan")
+    return round(float(stats.spearmanr(a, b).statistic), 4)
 
 
 def _words(value: dict[str, float]) -> str:
