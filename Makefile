@@ -33,6 +33,7 @@ lint: install
 
 studies: install              ## longer experiments, of which the records are committed
 	$(SINGLE) $(BIN)/python -m experiments.first_layer --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.task_winners --jobs $(JOBS)
 
 bench: install                ## time and memory, as ratios within one run
 	$(BIN)/python -m experiments.bench

@@ -12,7 +12,7 @@ from experiments import tables
 from experiments.record import RECORDS, RESULTS, ROOT, write_record, write_whole
 from figures import make
 
-PAGES = ("README.md", "paper_repro.md", "docs/engine.md", "docs/laws.md", "docs/first_layer.md")
+PAGES = ("README.md", "paper_repro.md", "docs/engine.md", "docs/laws.md", "docs/first_layer.md", "docs/tasks.md")
 
 
 def publish() -> None:
