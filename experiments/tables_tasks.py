@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments.accuracy_stats import rows
+from figures.accuracy import cell_name
 from figures.style import NAMES
 
 Record = dict[str, Any]
@@ -81,6 +83,27 @@ def ledger(record: Record) -> str:
         )
     seeds = len(record["config"]["seeds"])
     return f"Two designed tasks, {seeds} drawings each, 95 % intervals of paired differences. {'. '.join(parts)}."
+
+
+def between(record: Record, accuracy: Record) -> str:
+    """Measured column of claim C7: where HMix and GMix lie between Mixup and CutMix, by task and by data set."""
+    cells = {
+        f"task {task['task']}": {r["strategy"]: r["accuracy"]["mean"] for r in task["rows"]}
+        for task in record["result"]["tasks"]
+    }
+    for row in rows(accuracy["result"]["runs"]):
+        cells.setdefault(cell_name(row["data"], row["model"]), {})[row["strategy"]] = row["accuracy"]["mean"]
+    parts = []
+    for name, means in cells.items():
+        if {"mixup", "cutmix", "hmix", "gmix"} <= set(means):
+            placed = ", ".join(f"{NAMES[s]} {100 * means[s]:.1f} ({_side(means, s)})" for s in ("hmix", "gmix"))
+            parts.append(f"{name}: Mixup {100 * means['mixup']:.1f}, CutMix {100 * means['cutmix']:.1f}, {placed}")
+    return f"Mean test accuracy in % beside that of Mixup and CutMix. {'; '.join(parts)}."
+
+
+def _side(means: dict[str, float], strategy: str) -> str:
+    low, high = sorted((means["mixup"], means["cutmix"]))
+    return "above both" if means[strategy] > high else "below both" if means[strategy] < low else "between"
 
 
 def _smaller(difference: dict[str, float]) -> str:

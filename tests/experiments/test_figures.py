@@ -53,8 +53,9 @@ def test_every_figure_has_a_caption():
     import figures.masks
     import figures.remainder
     import figures.tasks
+    import figures.accuracy
 
     modules = (figures.alpha, figures.coefficients, figures.engine, figures.gap, figures.laws, figures.masks)
-    for module in (*modules, figures.remainder, figures.first_layer, figures.tasks):
+    for module in (*modules, figures.remainder, figures.first_layer, figures.tasks, figures.accuracy):
         assert len(module.CAPTION) > 100
     assert len(figures.first_layer.CAPTION_FILTERS) > 100
