@@ -14,6 +14,7 @@ from typing import Any
 import tyro
 
 from experiments import tables_accuracy, tables_bench, tables_first_layer, tables_gap, tables_laws, tables_tasks
+from experiments.accuracy import imagenet_command
 from experiments.record import RECORDS, read_record
 from figures import accuracy, alpha, coefficients, engine, first_layer, gap, laws, masks, remainder, tasks
 
@@ -82,6 +83,7 @@ def blocks(records: Records) -> dict[str, str]:
         "task-differences": tables_tasks.differences(records["task_winners"]),
         "task-setting": tables_tasks.setting(records["task_winners"]),
         "caption-tasks": tasks.CAPTION,
+        "imagenet-command": imagenet_command(),
         "accuracy-study": tables_accuracy.table(records["accuracy"]),
         "accuracy-setting": tables_accuracy.setting(records["accuracy"]),
         "accuracy-ranks": tables_accuracy.ranks_sentence(records["accuracy"]),

@@ -44,6 +44,7 @@ def test_a_missing_record_names_its_command(tmp_path):
 
 
 def test_every_figure_has_a_caption():
+    import figures.accuracy
     import figures.alpha
     import figures.coefficients
     import figures.engine
@@ -53,7 +54,6 @@ def test_every_figure_has_a_caption():
     import figures.masks
     import figures.remainder
     import figures.tasks
-    import figures.accuracy
 
     modules = (figures.alpha, figures.coefficients, figures.engine, figures.gap, figures.laws, figures.masks)
     for module in (*modules, figures.remainder, figures.first_layer, figures.tasks, figures.accuracy):
