@@ -16,9 +16,9 @@ PACKAGES = ("msda_theory", "experiments", "figures")
 
 # Level of each module of the package; a name ending in "." stands for everything below it.
 LEVELS: list[set[str]] = [
-    {"streams", "estimate", "data", "losses", "checks"},
+    {"streams", "estimate", "data", "losses", "checks", "proportions"},
     {"moments.", "masks.", "jets."},
-    {"cut", "taylor", "pairs", "engines", "mixing", "mix_transform"},
+    {"cut", "taylor", "pairs", "engines", "mixing", "mix_transform", "predictions", "corruptions"},
     {
         "terms",
         "dense",
@@ -32,6 +32,11 @@ LEVELS: list[set[str]] = [
         "first_layer",
         "filters",
         "linear_models",
+        "ellipsoids",
+        "rademacher",
+        "generalization",
+        "calibration",
+        "stress",
     },
     {"verify", "compare"},
     {"__init__"},

@@ -14,8 +14,14 @@ import pytest
 import torch
 
 import msda_theory as mt
+from msda_theory.calibration import calibration
+from msda_theory.corruptions import Occlusion, PatchShuffle, common_corruptions, corrupt
 from msda_theory.dense import pair_weights
+from msda_theory.ellipsoids import ellipsoid
+from msda_theory.generalization import effective_dimensions, generalization_gap
 from msda_theory.masks.registry import REGISTRY
+from msda_theory.rademacher import rademacher_complexity
+from msda_theory.stress import stress
 
 SHAPE = (3, 3)
 
@@ -71,6 +77,23 @@ def by_displacement() -> object:
     return mt.gradient_term_by_displacement(weights, mt.CutMix().moments(SHAPE))
 
 
+def pixels() -> mt.ImageData:
+    """The images of the problem, in [0, 1], with a side that patches divide."""
+    x = problem()[1].x.sigmoid().repeat(1, 1, 2, 2)
+    return mt.ImageData(x, problem()[1].y, 3)
+
+
+class Small(torch.nn.Module):
+    """The network of the problem, on the upper left quarter."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return problem()[0](x[..., :3, :3])
+
+
+def corruptions() -> list[object]:
+    return [*common_corruptions((5,)), Occlusion(0.25), Occlusion(0.5, shape="pixels"), PatchShuffle(2)]
+
+
 CALLS: dict[str, Callable[[], object]] = {
     "strategy": lambda: mt.strategy("hmix", ratio=0.3),
     "strategies": mt.strategies,
@@ -94,6 +117,14 @@ CALLS: dict[str, Callable[[], object]] = {
         mt.remainder_order(*problem(), mt.CutMix(), method=method, draws=3, rng=rng())
         for method in ("enumerated", "paired")
     ],
+    "effective_dimensions": lambda: effective_dimensions([mt.CutMix(), Row()], problem()[1], rng=rng()),
+    "rademacher_complexity": lambda: rademacher_complexity(
+        ellipsoid(mt.CutMix().moments(SHAPE), problem()[1]), problem()[1], draws=5, rng=rng()
+    ),
+    "generalization_gap": lambda: generalization_gap(*problem(), problem()[1]),
+    "calibration": lambda: calibration(*problem(), resamples=20, rng=rng()),
+    "corrupt": lambda: [corrupt(pixels().x, c, rng=rng()) for c in corruptions()],
+    "stress": lambda: stress({"net": Small().eval()}, pixels(), corruptions(), rng=rng()),
 }
 for _name, _cls in REGISTRY.items():
     CALLS[f"sample {_name}"] = lambda cls=_cls: cls().sample(5, SHAPE, rng=rng())
