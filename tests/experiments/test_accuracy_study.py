@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+import shlex
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 from PIL import Image
 
 from experiments import accuracy, tables_accuracy
 from experiments.accuracy import PROTOCOLS, Config
+from experiments.record import RECORDS, failed, plain, read_record
 from experiments.resume import Saver
 from experiments.run_config import RunConfig
 from experiments.strategies import strategy_from
@@ -74,6 +77,24 @@ def test_the_protocols_hold_what_the_claims_need(protocol):
     assert len({replace(r, strategy="vanilla", seed=0, data="", model="") for r in runs}) == 1, "all else is equal"
     if protocol != "imagenet":
         assert len({r.seed for r in runs}) >= 3
+
+
+def test_the_committed_record_is_that_of_the_protocol():
+    record = read_record(RECORDS / "accuracy.json")
+    assert record is not None
+    grid = asdict(PROTOCOLS["cpu"])
+    assert record["config"] == plain({**asdict(Config()), "run": grid.pop("run"), "grid": grid})
+    assert not failed(record)
+    assert len(record["result"]["runs"]) == len(Config().runs())
+    assert "with local changes" not in record["commit"]
+
+
+def test_the_command_for_imagenet_is_one_of_the_protocol():
+    words = shlex.split(
+        accuracy.imagenet_command("gmix").replace("\\\n", " ").removeprefix("```sh\n").removesuffix("\n```")
+    )
+    options = words[words.index("experiments.train") + 1 : words.index("--workers")]
+    assert tyro.cli(RunConfig, args=options) in Config("imagenet").runs()
 
 
 @pytest.mark.data
