@@ -91,8 +91,9 @@ class Robustness:
     def masked(self) -> Bool[np.ndarray, " e"]:
         """Whether attacks without gradients break more images than all attacks with gradients together.
 
-        Then gradients are masked (or the gradient attack has failed otherwise), and its accuracy says nothing. No flag
-        is no proof of the contrary. Source: Athalye, Carlini, Wagner, "Obfuscated Gradients Give a False Sense of
+        Then gradients are masked (or the gradient attack has failed otherwise), and its accuracy says nothing. One
+        image is enough for a flag: read the counts and ``gradient_versus_free[e].p_value`` too. No flag is no proof of
+        the contrary. Source: Athalye, Carlini, Wagner, "Obfuscated Gradients Give a False Sense of
         Security" (ICML 2018), Section 3.
         """
         return np.array([pair.mean > 0 for pair in self.gradient_versus_free])
