@@ -31,14 +31,17 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-studies: install              ## longer experiments, of which the records are committed
+studies: install              ## longer experiments, of which the records are committed; the last needs MSDA_DATA and hours
 	$(SINGLE) $(BIN)/python -m experiments.first_layer --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.task_winners --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.accuracy --jobs $(JOBS)
 
 bench: install                ## time and memory, as ratios within one run
 	$(BIN)/python -m experiments.bench
 	$(BIN)/python -m experiments.bench_taylor
 	$(BIN)/python -m experiments.bench_laws
 	$(BIN)/python -m experiments.bench_mix
+	$(BIN)/python -m experiments.bench_train
 
 clean:
 	rm -rf $(VENV) results build *.egg-info .mypy_cache .ruff_cache

@@ -13,7 +13,6 @@ reported as verdicts with intervals, not as checks; a check fails only where a n
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,12 +23,14 @@ from experiments import accuracy_stats
 from experiments.digit_nets import digest
 from experiments.record import RESULTS, cached, check, code_digest, finish
 from experiments.run_config import RunConfig
-from experiments.sweep import Grid, executor_for, sweep
+from experiments.sweep import USUAL, Grid, run_all, summary
 from experiments.train import Execution
 
 STRATEGIES = ("vanilla", "mixup", "cutmix", "choice", "hmix", "gmix")
 GPU_RUN = RunConfig(epochs=60, precision="bfloat16", evaluate_every=10)
-IMAGENET_RUN = RunConfig(size=224, epochs=100, batch=1024, lr=0.4, weight_decay=1e-4, warmup=5.0, precision="bfloat16")
+IMAGENET_RUN = RunConfig(
+    size=224, epochs=100, batch=1024, lr=0.4, weight_decay=1e-4, warmup=5.0, precision="bfloat16", evaluate_every=5
+)
 CPU_RUN = RunConfig(
     images=2000, epochs=100, lr=0.2, precision="bfloat16", evaluate_every=20,
 )  # fmt: skip
@@ -70,7 +71,7 @@ def run(
     config: Config,
     how: Execution | None = None,
     *,
-    jobs: int = 1,
+    jobs: int | None = 1,
     dask: str | None = None,
     retry: bool = False,
     folder: Path = RESULTS,
@@ -80,9 +81,8 @@ def run(
     Raises:
         RuntimeError: if a run failed.
     """
-    how = how or Execution(folder / "runs", threads=1)
-    with executor_for(jobs, dask) as executor:
-        outcome = sweep(config.runs(), how, executor=executor, retry=retry)
+    how = how or Execution(folder / "runs")
+    outcome = run_all(config.runs(), how, jobs=jobs, dask=dask, retry=retry)
     if outcome.failures:
         name, text = next(iter(outcome.failures.items()))
         raise RuntimeError(
@@ -100,6 +100,18 @@ def run(
     )
 
 
+def imagenet_command(strategy: str = "hmix") -> str:
+    """The command of one run of the protocol for ImageNet, on eight GPUs, as a Markdown block."""
+    run = next(r for r in Config("imagenet").runs() if r.strategy == strategy)
+    options = run.options()
+    lines = [
+        "MSDA_DATA=/data torchrun --nproc-per-node 8 -m experiments.train",
+        " ".join(options[: len(options) // 4 * 2]),
+        " ".join([*options[len(options) // 4 * 2 :], "--workers 12", "--resume"]),
+    ]
+    return "```sh\n" + " \\\n    ".join(lines) + "\n```"
+
+
 def _result(config: Config, records: list[dict[str, Any]]) -> dict[str, Any]:
     runs = [summary(r) for r in records]
     return {
@@ -114,37 +126,23 @@ def _result(config: Config, records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def summary(record: dict[str, Any]) -> dict[str, Any]:
-    """What the tables need of a run's record."""
-    config, result = RunConfig(**record["config"]), record["result"]
-    kept = (
-        *("test_correct", "test_images", "test_accuracy", "train_accuracy", "train_loss_mixed", "test_loss"),
-        *("images", "classes", "images_per_s", "loading_share", "weights_sha256"),
-    )
-    return {
-        "data": config.data.partition(":")[0],
-        **{k: getattr(config, k) for k in ("model", "strategy", "seed", "epochs")},
-        **{k: result[k] for k in kept},
-        "wall_s": record["wall_s"],
-        "run": config.name,
-    }
-
-
 def main(
     config: Annotated[Config, tyro.conf.arg(name="")] = Config(),
-    jobs: int = os.cpu_count() or 1,
+    how: Annotated[Execution, tyro.conf.arg(name="")] = USUAL,
+    jobs: int | None = None,
     dask: str | None = None,
     retry: bool = False,
 ) -> None:
-    """Train over ``jobs`` processes of one thread each, or on a Dask cluster, then compare.
+    """Train over processes of one thread each (one in all where there is a GPU) or on a Dask cluster, then compare.
 
     Args:
         config: what to train.
+        how: how each is run.
         jobs: processes.
         dask: address of a scheduler, instead of processes.
         retry: run again what failed before.
     """
-    finish(run(config, jobs=jobs, dask=dask, retry=retry))
+    finish(run(config, how, jobs=jobs, dask=dask, retry=retry))
 
 
 if __name__ == "__main__":

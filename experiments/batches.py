@@ -5,6 +5,7 @@ Images stay uint8 until `to_unit`, so that the device is sent a quarter of the b
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def batches(
     if isinstance(split, Images):
         x = split.x.to(device)
         for chosen in index:
-            yield x.index_select(0, torch.from_numpy(np.asarray(chosen, np.int64)).to(device))
+            yield x.index_select(0, on_device(chosen, device))
         return
     jobs = ((k, chosen, [split.paths[i] for i in chosen]) for k, chosen in enumerate(index, first))
     loader = DataLoader(
@@ -62,10 +63,23 @@ def batches(
         batch_size=None,
         num_workers=workers,
         pin_memory=device.type == "cuda",
+        worker_init_fn=_quiet,
         generator=torch.Generator(),  # the loader draws a seed, which must not come from the global generator
     )
     for batch in loader:
         yield batch.to(device, non_blocking=True)
+
+
+def on_device(index: Int64[Array, " B"], device: torch.device) -> Int64[Tensor, " B"]:
+    """Indices on the device, sent without waiting for what it is doing."""
+    numbers = torch.from_numpy(np.asarray(index, np.int64))
+    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
+
+
+def _quiet(_worker: int) -> None:
+    """Signals to the whole group of processes are for the one that trains, which ends its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 Job = tuple[int, Int64[Array, " B"], list[Path]]  # number of the batch, numbers of its images, their files

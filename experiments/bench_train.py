@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,13 @@ def _measure(setting: str, base: RunConfig, data: DataSet, group: Processes, con
     for k in tqdm(range(config.rounds + 1), desc=setting):
         for s, trainer in trainers.items():
             trainer.clock = Clock()
+            start = time.perf_counter()
             trainer.run_epoch(lambda: None)
             trainer.mean_loss()  # waits for the device
+            seconds = time.perf_counter() - start
             trainer.loss.zero_()
             if k:
-                speeds[s].append(trainer.clock.rate)
+                speeds[s].append(trainer.clock.images / seconds)
                 waits[s].training += trainer.clock.training
                 waits[s].loading += trainer.clock.loading
     rows = []

@@ -75,7 +75,9 @@ class Checkpoints:
     def clear(self) -> None:
         """Remove all checkpoints."""
         for path in self.paths():
-            path.unlink()
+            path.unlink(missing_ok=True)
+        for half in self.folder.glob(".checkpoint-*.tmp"):  # what a kill in the middle of writing leaves
+            half.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Checkpoint | None:
@@ -88,7 +90,7 @@ def read(path: Path) -> Checkpoint | None:
             return None
         state = json.loads(meta["state"])
         return Checkpoint(state.pop("step"), tensors, state)
-    except (SafetensorError, KeyError, TypeError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
 
 

@@ -62,7 +62,8 @@ def load_data(
     =================  ==================================================================================
 
     Without a path, the folder named above is looked for in the folder that the environment variable MSDA_DATA names;
-    ``npz`` and ``folder`` need a path. With one, it is the folder that holds the files, or its parent.
+    ``npz`` and ``folder`` need a path. With one, it is the folder that holds the files, or its parent; a relative one
+    may start from here or from MSDA_DATA.
 
     Args:
         data: the name, or the name and the path.
@@ -153,7 +154,10 @@ def _folder(name: str, path: str | None, standard: str | None) -> Path:
             f"{name}: the environment variable MSDA_DATA is not set; set it to the folder that holds {standard}, "
             f"or write {name}:PATH."
         )
-    root, parts = Path(path or os.environ["MSDA_DATA"]), Path(standard or "").parts
+    home = os.environ.get("MSDA_DATA", "")
+    root, parts = Path(path or home), Path(standard or "").parts
+    if path is not None and not root.is_dir() and (Path(home) / path).is_dir():
+        root = Path(home) / path
     found = next((p for k in range(len(parts) + 1) if (p := root.joinpath(*parts[k:])).is_dir()), None)
     if found is None:
         raise FileNotFoundError(f"{name}: {root} is not a folder; correct the path.")

@@ -148,6 +148,11 @@ def assemble(
     train = _part(train, options.images, class_names, f"{name}, training images")
     test = _part(test, options.test_images, class_names, f"{name}, test images")
     mean, std = channel_statistics(train)
+    if min(std) == 0:
+        raise ValueError(
+            f"{name}: expected channels that vary, got one of constant value {mean[std.index(0)]:g} in all training "
+            "images; drop it."
+        )
     return DataSet(name, train, test, class_names, mean, std)
 
 

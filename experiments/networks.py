@@ -58,6 +58,13 @@ def build(name: str, *, classes: int, shape: tuple[int, int, int], seed: int, **
         return make(classes=classes, **{k: v for k, v in known.items() if k in takes or (any_name and k in options)})
 
 
+def source(name: str) -> bytes | None:
+    """Source of the module of a network ``module:function``; None for the networks of this project."""
+    if name in NETWORKS:
+        return None
+    return inspect.getsource(inspect.getmodule(_constructor(name)) or _constructor(name)).encode()
+
+
 def _constructor(name: str) -> Callable[..., nn.Module]:
     if name in NETWORKS:
         return NETWORKS[name]

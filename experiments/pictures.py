@@ -73,7 +73,7 @@ def read_picture(path: Path, size: int, rng: np.random.Generator | None = None) 
                 image.draft("RGB", _enough(image.size, box, size))
                 x, y = image.width / width, image.height / height
                 scaled = (box[0] * x, box[1] * y, min(box[2] * x, image.width), min(box[3] * y, image.height))
-                rgb = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, scaled)
+                rgb = _eight_bits(image).convert("RGB").resize((size, size), Image.Resampling.BILINEAR, scaled)
     except FileNotFoundError:
         raise
     except Exception as error:  # decoders of broken files raise anything
@@ -81,6 +81,13 @@ def read_picture(path: Path, size: int, rng: np.random.Generator | None = None) 
     pixels = np.asarray(rgb).transpose(2, 0, 1)
     mirrored = rng is not None and rng.random() < 0.5
     return np.ascontiguousarray(pixels[:, :, ::-1] if mirrored else pixels)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey values of 16 bits as 8 bits, which Pillow would cut off at 255; other pictures as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
 
 
 def _centre_box(width: int, height: int) -> Box:

@@ -12,7 +12,10 @@ from experiments import tables
 from experiments.record import RECORDS, RESULTS, ROOT, write_record, write_whole
 from figures import make
 
-PAGES = ("README.md", "paper_repro.md", "docs/engine.md", "docs/laws.md", "docs/first_layer.md")
+PAGES = (
+    *("README.md", "paper_repro.md", "docs/engine.md", "docs/laws.md", "docs/first_layer.md", "docs/tasks.md"),
+    "docs/training.md",
+)
 
 
 def publish() -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -37,7 +38,7 @@ class ClaimFailed(SystemExit):
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, flush it to disk, then rename: readers see all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)

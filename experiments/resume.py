@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from experiments.checkpoints import Checkpoints
-from experiments.data import DataSet
+from experiments.data import DataSet, Images
 from experiments.processes import Processes
 from experiments.trainer import Trainer
 
 LOOK = 20  # steps from one look at the loss to the next: on a GPU each one waits for the device
 
 
-def start(trainer: Trainer, kept: Checkpoints, identity: dict[str, Any], *, resume: bool) -> None:
-    """Continue from the newest checkpoint, the same one in all processes."""
+def start(trainer: Trainer, kept: Checkpoints, identity: dict[str, Any], *, resume: bool) -> float:
+    """Continue from the newest checkpoint, the same one in all processes; returns the seconds that it took so far."""
     if kept.paths() and not resume:
         raise ValueError(
             f"expected a folder without checkpoints, got {kept.paths()[0].name} in {kept.folder}; pass --resume to "
@@ -35,7 +35,7 @@ def start(trainer: Trainer, kept: Checkpoints, identity: dict[str, Any], *, resu
             "processes read the same files."
         )
     if checkpoint is None:
-        return
+        return 0.0
     for key, value in identity.items():
         if checkpoint.state[key] != value:
             raise ValueError(
@@ -50,6 +50,7 @@ def start(trainer: Trainer, kept: Checkpoints, identity: dict[str, Any], *, resu
             file=sys.stderr,
         )
     trainer.restore(checkpoint)
+    return float(checkpoint.state["wall_s"])
 
 
 class Saver:
@@ -59,14 +60,22 @@ class Saver:
         self.trainer, self.kept, self.seconds = trainer, kept, seconds
         self.identity = {**identity, "threads": torch.get_num_threads()}
         self.stopped: int | None = None
-        self._last = time.monotonic()
+        self.earlier_s = 0.0  # of the run before it was stopped
+        self._start = self._last = time.monotonic()
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds of the whole run so far."""
+        return self.earlier_s + time.monotonic() - self._start
 
     def after_step(self) -> None:
         """Look at the loss now and then, write when it is time, stop when told to."""
         trainer = self.trainer
+        due = time.monotonic() - self._last >= self.seconds
         look = trainer.step % LOOK == 0 or self.seconds == 0
-        due = look and trainer.group.agree(time.monotonic() - self._last >= self.seconds)
-        if look or self.stopped is not None:
+        if trainer.group.world > 1:  # several processes must decide alike, and asking costs an exchange
+            due = look and bool(trainer.group.agree(due))
+        if look or due or self.stopped is not None:
             self.check()
         if due or self.stopped is not None:
             self.write()
@@ -79,7 +88,7 @@ class Saver:
         """Write a checkpoint (the first process does)."""
         checkpoint = self.trainer.checkpoint()
         if self.trainer.group.first:
-            checkpoint.state.update(self.identity)
+            checkpoint.state.update(self.identity, wall_s=self.wall_s)
             self.kept.write(checkpoint)
         self._last = time.monotonic()
 
@@ -95,10 +104,14 @@ class Saver:
 
 
 def fingerprint(data: DataSet) -> str:
-    """Digest of labels, sizes and channel means: two data sets that differ in it are not the same."""
-    digest = hashlib.sha256(repr((data.classes, data.train.shape, data.mean, data.std)).encode())
+    """Digest of labels and pixels; of pictures in files their names, sizes and the channel statistics."""
+    digest = hashlib.sha256(repr((data.class_names, data.train.shape, data.mean, data.std)).encode())
     for split in (data.train, data.test):
-        digest.update(split.y.numpy().tobytes())
+        digest.update(split.y.numpy().data)
+        if isinstance(split, Images):
+            digest.update(split.x.contiguous().numpy().data)
+        else:
+            digest.update(repr([(*p.parts[-3:], p.stat().st_size) for p in split.paths]).encode())
     return digest.hexdigest()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import shlex
 from dataclasses import asdict, dataclass, fields
 
 from experiments.optim import SCHEDULES
@@ -82,10 +84,12 @@ class RunConfig:
                 raise ValueError(f"expected {name} among {list(known)}, got {getattr(self, name)!r}; choose one.")
         for name, low in (("epochs", 1), ("batch", 1), ("evaluate_every", 1), ("crop", 0), ("seed", 0)):
             if getattr(self, name) < low:
-                raise ValueError(f"expected {name} >= {low}, got {getattr(self, name)}; raise it.")
-        for name, positive in (("lr", self.lr), ("clip", self.clip)):
-            if positive is not None and not positive > 0:
-                raise ValueError(f"expected {name} > 0, got {positive}; raise it.")
+                raise ValueError(f"expected {name} >= {low}, got {getattr(self, name)}; raise it to {low} or more.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"expected a weight decay >= 0, got {self.weight_decay}; 5e-4 is usual.")
+        for name, positive in (("lr", self.lr), ("clip", self.clip), ("width", self.width)):
+            if positive is not None and not 0 < positive < math.inf:
+                raise ValueError(f"expected {name} > 0 and finite, got {positive}; choose another.")
         for name, share in (("momentum", self.momentum), ("ema", self.ema), ("smoothing", self.smoothing)):
             if share is not None and not 0 <= share < 1:
                 raise ValueError(f"expected {name} in [0, 1), got {share}; lower it.")
@@ -107,7 +111,7 @@ class RunConfig:
         digits = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
         strategy = "".join(c if c.isalnum() or c in "=.+" else "-" for c in self.strategy).strip("-")
         model = self.model.replace(":", ".")
-        return f"{self.data.split(':')[0]}-{model}-{strategy}-{self.seed}-{digits}"
+        return f"{self.data.split(':')[0]}-{model}-{strategy[:60]}-{self.seed}-{digits}"
 
     def options(self) -> list[str]:
         """The command line that makes it: options that are not default."""
@@ -116,8 +120,8 @@ class RunConfig:
             value = getattr(self, f.name)
             if value != f.default:
                 option = f.name.replace("_", "-")
-                if isinstance(value, bool):
+                if isinstance(value, bool) and f.default is not None:
                     words.append(f"--{option}" if value else f"--no-{option}")
                 else:
-                    words += [f"--{option}", f"'{value}'" if set(str(value)) & set("( ") else str(value)]
+                    words += [f"--{option}", shlex.quote(str(value))]
         return words

@@ -12,6 +12,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
@@ -23,12 +26,15 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from experiments import accuracy_stats, tables_accuracy
 from experiments.record import ClaimFailed, plain, read_record, write_record
 from experiments.run_config import RunConfig
 from experiments.strategies import strategy_from, with_alpha
 from experiments.train import Execution, finished, train
 
 USUAL = Execution()
+LOST = "lost with its worker"
+PATIENCE = 60  # seconds in which a process that is told to stop may finish its step and write a checkpoint
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,15 @@ class Grid:
     seeds: tuple[int, ...] = (0, 1, 2)
     alphas: tuple[float, ...] = ()
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        usual = RunConfig()
+        for name in ("data", "model", "strategy", "seed"):
+            if getattr(self.run, name) != getattr(usual, name):
+                raise ValueError(
+                    f"expected the grid to say what varies, got run.{name}={getattr(self.run, name)!r}; give the "
+                    f"values of {name} to the grid itself."
+                )
 
     def runs(self) -> list[RunConfig]:
         """The runs, each once; seeds vary slowest, so that whole comparisons come early."""
@@ -77,17 +92,30 @@ def sweep(
 ) -> Outcome:
     """Train what is not finished yet; a run that fails does not stop the others.
 
+    A run that was lost with its worker has not failed: it is named in the outcome, and the next sweep continues it.
+
     Args:
         runs: what to train.
         how: how each is run; it is resumed and quiet in any case.
         executor: where; its workers must see the folder ``how.out`` and the data. One after another here if not given.
         retry: run again what failed before.
+
+    Raises:
+        ValueError: under torchrun, whose processes share one run.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "expected a sweep to be started alone, got several processes of torchrun; start experiments.train with it."
+        )
     results: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
     ahead = []
     for run in runs:
-        record, failure = finished(run, how.out), read_failure(run, how.out)
+        try:
+            record, failure = finished(run, how.out), read_failure(run, how.out)
+        except ValueError as error:  # a file that is no record
+            failures[run.name] = str(error)
+            continue
         if record is not None:
             results[run.name] = record
         elif failure is not None and not retry:
@@ -96,9 +124,10 @@ def sweep(
             ahead.append(run)
     known = len(results)
     with tqdm(total=len(runs), initial=len(runs) - len(ahead), desc="sweep", unit="run", disable=how.quiet) as line:
-        for run, outcome in _outcomes(ahead, replace(how, resume=True, quiet=True), executor):
-            if isinstance(outcome, Exception):
-                failures[run.name] = _note(run, how.out, outcome)
+        each = replace(how, resume=True, quiet=True, threads=how.threads or 1)
+        for run, outcome in _outcomes(ahead, each, executor):
+            if isinstance(outcome, str):
+                failures[run.name] = outcome
             else:
                 results[run.name] = outcome
             line.update()
@@ -108,31 +137,36 @@ def sweep(
 
 def _outcomes(
     runs: Sequence[RunConfig], how: Execution, executor: Executor | None
-) -> Iterator[tuple[RunConfig, dict[str, Any] | Exception]]:
-    """Each run with its record or its error, as they come."""
+) -> Iterator[tuple[RunConfig, dict[str, Any] | str]]:
+    """Each run with its record or what it failed with, as they come."""
     if executor is None:
         for run in runs:
             yield run, _attempt(run, how)
         return
-    futures: dict[Future[dict[str, Any] | Exception], RunConfig] = {executor.submit(_attempt, r, how): r for r in runs}
+    futures: dict[Future[dict[str, Any] | str], RunConfig] = {executor.submit(_attempt, r, how): r for r in runs}
     for future in as_completed(futures):
-        error = future.exception()  # a worker that was lost
-        if error is not None and not isinstance(error, Exception):
-            raise error
-        yield futures[future], future.result() if error is None else error
+        run = futures[future]
+        try:
+            yield run, future.result()
+        except Exception as error:  # the worker was lost, perhaps with its work done
+            yield run, finished(run, how.out) or f"{LOST} ({type(error).__name__}: {error})"
 
 
-def _attempt(run: RunConfig, how: Execution) -> dict[str, Any] | Exception:
+def _attempt(run: RunConfig, how: Execution) -> dict[str, Any] | str:
+    """The record of a run; or what it failed with, which is noted beside it."""
+    note = how.out / run.name / "failure.json"
     try:
-        return train(run, how)
-    except Exception as error:  # reported by `sweep`; the other runs go on
-        return error
-
-
-def _note(run: RunConfig, out: Path, error: Exception) -> str:
-    text = f"{type(error).__name__}: {error}"
-    write_record(out / run.name / "failure.json", {"config": run, "result": {"error": text}})
-    return text
+        record = train(run, how)
+    except SystemExit:  # after SIGTERM
+        if multiprocessing.parent_process() is None:
+            raise
+        os._exit(1)  # a worker that went on would take the next run
+    except Exception as error:  # the other runs go on
+        text = f"{type(error).__name__}: {error}"
+        write_record(note, {"config": run, "result": {"error": text}})
+        return text
+    note.unlink(missing_ok=True)
+    return record
 
 
 def read_failure(run: RunConfig, out: Path) -> str | None:
@@ -145,6 +179,8 @@ def read_failure(run: RunConfig, out: Path) -> str | None:
 def executor_for(jobs: int, dask: str | None = None) -> Iterator[Executor | None]:
     """Processes of one thread each (none for one job), or a Dask cluster's executor.
 
+    Processes end with this one, however it ends, each with a checkpoint of its run.
+
     Raises:
         ModuleNotFoundError: if a Dask address is given and Dask is not installed (extra ``cluster``).
     """
@@ -153,40 +189,109 @@ def executor_for(jobs: int, dask: str | None = None) -> Iterator[Executor | None
 
         with Client(dask) as client:  # type: ignore[no-untyped-call]
             yield client.get_executor()
-    elif jobs == 1:
+        return
+    if jobs == 1:
         yield None
-    else:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_worker)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        children = multiprocessing.active_children()
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.join(PATIENCE)
+            child.kill()
+        raise
+    pool.shutdown()
+
+
+def _worker() -> None:
+    """One thread; ^C is for the process that started this one, and when that is gone, so is this one."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(PATIENCE)
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def main(
     grid: Annotated[Grid, tyro.conf.arg(name="")],
     how: Annotated[Execution, tyro.conf.arg(name="")],
-    jobs: int = os.cpu_count() or 1,
+    jobs: int | None = None,
     dask: str | None = None,
     retry: bool = False,
 ) -> None:
-    """Run the grid; exit with 1 if a run failed.
+    """Run the grid, print the table; exit with 1 if a run failed.
 
     Args:
         grid: the runs.
         how: how each is run.
-        jobs: processes.
+        jobs: processes; one for each core by default, one in all where there is a GPU.
         dask: address of a scheduler, instead of processes.
         retry: run again what failed before.
     """
-    with executor_for(jobs, dask) as executor:
-        outcome = sweep(grid.runs(), how, executor=executor, retry=retry)
-    for record in outcome.records:
-        run, result = RunConfig(**record["config"]), record["result"]
-        print(f"{100 * result['test_accuracy']:6.2f} %  {run.name}")
+    outcome = run_all(grid.runs(), how, jobs=jobs, dask=dask, retry=retry)
+    if outcome.records:
+        runs = [summary(r) for r in outcome.records]
+        print(tables_accuracy.table({"result": accuracy_stats.summary(runs)}))
     for name, text in outcome.failures.items():
         print(f"FAILED    {name}: {text}")
     if outcome.failures:
-        print("Failed runs are left alone until you pass --retry.")
+        print("Runs that failed are left alone until you pass --retry; lost ones continue when you start again.")
         raise ClaimFailed(1)
+
+
+def run_all(
+    runs: Sequence[RunConfig],
+    how: Execution,
+    *,
+    jobs: int | None = None,
+    dask: str | None = None,
+    retry: bool = False,
+    attempts: int = 3,
+) -> Outcome:
+    """A `sweep` over processes or a Dask cluster, which is started anew for runs that were lost with a worker."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    if jobs is None:
+        jobs = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    for k in range(attempts):
+        with executor_for(jobs, dask) as executor:
+            outcome = sweep(runs, how, executor=executor, retry=retry and k == 0)
+        if not any(text.startswith(LOST) for text in outcome.failures.values()):
+            break
+    return outcome
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(f"stopped by signal {number}; start the sweep again to continue")
+
+
+def summary(record: dict[str, Any]) -> dict[str, Any]:
+    """What tables need of a run's record; ``wall_s`` in seconds."""
+    config, result = RunConfig(**record["config"]), record["result"]
+    name, _, path = config.data.partition(":")
+    kept = (
+        *("test_correct", "test_images", "test_accuracy", "train_accuracy", "train_loss_mixed", "test_loss"),
+        *("images", "classes", "images_per_s", "loading_share", "weights_sha256"),
+    )
+    return {
+        "data": f"{name} {Path(path).name}" if name in ("folder", "npz") else name,
+        **{k: getattr(config, k) for k in ("model", "strategy", "seed", "epochs")},
+        **{k: result[k] for k in kept},
+        "wall_s": record["wall_s"],
+        "run": config.name,
+    }
 
 
 if __name__ == "__main__":

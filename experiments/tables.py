@@ -13,16 +13,17 @@ from typing import Any
 
 import tyro
 
-from experiments import tables_bench, tables_first_layer, tables_gap, tables_laws
+from experiments import tables_accuracy, tables_bench, tables_first_layer, tables_gap, tables_laws, tables_tasks
+from experiments.accuracy import imagenet_command
 from experiments.record import RECORDS, read_record
-from figures import alpha, coefficients, engine, first_layer, gap, laws, masks, remainder
+from figures import accuracy, alpha, coefficients, engine, first_layer, gap, laws, masks, remainder, tasks
 
 Records = dict[str, dict[str, Any]]
 EXPERIMENTS = (
     "digit_nets", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery", "law_zoo", "alpha_sweep",
 )  # fmt: skip
-STUDIES = ("first_layer",)  # longer; run by hand, with ``make studies``
-BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix")
+STUDIES = ("first_layer", "task_winners", "accuracy")  # longer; run by hand, with ``make studies``
+BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train")
 OPTIONAL = ("bench_taylor_gpu",)
 
 
@@ -77,6 +78,21 @@ def blocks(records: Records) -> dict[str, str]:
         "first-layer-specific": tables_first_layer.specific(records["first_layer"]),
         "first-layer-expectations": tables_first_layer.expectations(records["first_layer"]),
         "first-layer-setting": tables_first_layer.setting(records["first_layer"]),
+        "c6": tables_tasks.ledger(records["task_winners"]),
+        "task-winners": tables_tasks.winners(records["task_winners"]),
+        "task-differences": tables_tasks.differences(records["task_winners"]),
+        "task-setting": tables_tasks.setting(records["task_winners"]),
+        "caption-tasks": tasks.CAPTION,
+        "imagenet-command": imagenet_command(),
+        "accuracy-study": tables_accuracy.table(records["accuracy"]),
+        "accuracy-setting": tables_accuracy.setting(records["accuracy"]),
+        "accuracy-ranks": tables_accuracy.ranks_sentence(records["accuracy"]),
+        "c4": tables_accuracy.ledger_c4(records["accuracy"]),
+        "c7": tables_tasks.between(records["task_winners"], records["accuracy"]),
+        "c9": tables_accuracy.ledger_c9(records["accuracy"]),
+        "caption-accuracy": accuracy.CAPTION,
+        "bench-train": tables_bench.training(records["bench_train"]),
+        "c8-training": tables_bench.training_range(records["bench_train"]),
         "caption-first-layer": first_layer.caption(records["first_layer"]["result"]),
         "caption-first-layer-filters": first_layer.caption_filters(records["first_layer"]["result"]),
         "caption-laws": laws.CAPTION,

@@ -151,3 +151,43 @@ def _engine_sentence(record: dict[str, Any]) -> str:
         f"combination of outputs. Tracing once takes {min(traces):.1f} to {max(traces):.1f} s more. {machine}, "
         f"{record['threads']} threads; torch {record['versions']['torch']}; `{record['command']}`."
     )
+
+
+def training(record: dict[str, Any]) -> str:
+    """Speed of training with each strategy over training without mixing: table and sentence, as Markdown."""
+    rows, config = record["result"]["speeds"], record["config"]
+    names = list(dict.fromkeys(r["strategy"] for r in rows))
+    lines = [f"| setting | {' | '.join(NAMES[n] for n in names)} |", "|---|" + "--:|" * len(names)]
+    for setting in dict.fromkeys(r["setting"] for r in rows):
+        cells = [_speed(r) for r in rows if r["setting"] == setting]
+        lines.append(f"| {setting} | {' | '.join(cells)} |")
+    waits = "; ".join(f"{_percent(w['share'])} {w['images']}" for w in record["result"]["loading"])
+    device = "" if record["device"] == "cpu" else f", {record['device']}"
+    return "\n".join(lines) + (
+        f"\n\nImages a second of the trainer with each strategy over those without mixing in the same round "
+        f"(without mixing: images a second), median over {config['rounds']} rounds in which all take turns (range); "
+        f"batches of {config['batch']} images of 3x32x32. Share of time spent waiting for images: {waits}. "
+        f"{record['machine']}{device}, {record['threads']} threads; torch {record['versions']['torch']}; "
+        f"`{record['command']}`."
+    )
+
+
+def _speed(row: dict[str, Any]) -> str:
+    if row["strategy"] == "vanilla":
+        return f"{row['images_per_s']:.0f}/s"
+    return f"{row['over_vanilla']:.3f} ({row['min']:.2f} to {row['max']:.2f})"
+
+
+def training_range(record: dict[str, Any]) -> str:
+    """Slowest and fastest strategy in a training step, for the ledger."""
+    ratios = [r["over_vanilla"] for r in record["result"]["speeds"] if r["strategy"] != "vanilla"]
+    return (
+        f"Training (trainer with a small residual network, {record['config']['batch']} images of 3x32x32 a step): "
+        f"{min(ratios):.3f} to {max(ratios):.3f} of the images a second without mixing, over all strategies and "
+        f"{len({r['setting'] for r in record['result']['speeds']})} settings, medians over "
+        f"{record['config']['rounds']} rounds."
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

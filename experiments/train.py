@@ -13,6 +13,8 @@ import contextlib
 import csv
 import hashlib
 import io
+import multiprocessing
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Annotated, Any
 
 import torch
 import tyro
+from filelock import FileLock, Timeout
 from safetensors.torch import load, save
 from scipy import stats
 from torch import nn
@@ -27,7 +30,7 @@ from tqdm import tqdm
 
 from experiments.checkpoints import Checkpoints
 from experiments.data import load_data
-from experiments.networks import Normalised, build
+from experiments.networks import Normalised, build, source
 from experiments.processes import Processes, processes
 from experiments.record import RESULTS, cached, code_digest, current, plain, write_whole
 from experiments.resume import LOOK, Saver, fingerprint, start, stop_on_sigterm
@@ -35,12 +38,13 @@ from experiments.run_config import RunConfig
 from experiments.trainer import Trainer
 
 SOURCES = (
-    *("train.py", "trainer.py", "run_config.py", "optim.py", "processes.py", "strategies.py", "models.py"),
-    "networks.py",
-    "resume.py",
-    *("data.py", "readers.py", "images.py", "pictures.py", "batches.py"),
+    *("train.py", "trainer.py", "resume.py", "checkpoints.py", "run_config.py", "optim.py", "processes.py"),
+    *("strategies.py", "models.py", "networks.py", "data.py", "readers.py", "images.py", "pictures.py", "batches.py"),
 )
 PACKAGE = ("masks/", "mixing.py", "mix_transform.py", "streams.py")  # what of the package decides a run's weights
+
+
+_TURN = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -66,43 +70,64 @@ class Execution:
     quiet: bool = False
 
 
-def code() -> str:
-    """Digest of the code that decides a run's weights."""
-    return code_digest(*SOURCES, package=PACKAGE)
+def code(config: RunConfig) -> str:
+    """Digest of the code that decides a run's weights, the module of a network of the user's own included."""
+    own = source(config.model)
+    return code_digest(*SOURCES, package=PACKAGE) + ("" if own is None else f":{hashlib.sha256(own).hexdigest()}")
 
 
 def finished(config: RunConfig, out: Path = RESULTS / "runs") -> dict[str, Any] | None:
-    """The record of this run if it was made with the present code and its weights are there."""
+    """The record of this run if it was made with the present code and its weights are there; data are not compared."""
     folder = out / config.name
-    return current(folder / "record.json", config, code(), needs=[folder / "weights.safetensors"])
+    return current(folder / "record.json", config, code(config), needs=[folder / "weights.safetensors"])
 
 
 def train(config: RunConfig, how: Execution = Execution()) -> dict[str, Any]:
     """Train (or find trained) and return the record, whose result holds the clean test accuracy.
 
+    Threads of one process take turns: torch's random state and number of threads are those of the process.
+
     Raises:
-        FloatingPointError: if the loss or a parameter is no longer finite; the last good checkpoint stays.
+        FloatingPointError: if a loss or a parameter is no longer finite; the last good checkpoint stays.
         ValueError: if there are checkpoints and ``resume`` is off, or they are of another run.
+        RuntimeError: if another process is training this run.
         SystemExit: after SIGTERM, once a checkpoint is written (one process only).
     """
-    with processes(how.device) as group, _threads(how.threads), torch.random.fork_rng(enabled=True):
+    with _TURN, processes(how.device) as group, _threads(how.threads), _random_state(group):
         folder = how.out / config.name
         known = finished(config, how.out)
         if group.agree(known is not None):
+            if group.first:
+                Checkpoints(folder).clear()  # left by an end between record and removal
             return known or {}
         if not group.first:
-            return _train(config, how, group, folder)
-        command = " ".join(["python -m experiments.train", *config.options()])
-        return cached(folder / "record.json", config, code(), command, lambda: _train(config, how, group, folder))
+            return _train(config, how, group, folder, [])
+        with _alone(folder):
+            earlier: list[dict[str, Any]] = []
+            command = " ".join(["python -m experiments.train", *config.options()])
+            record = cached(
+                folder / "record.json",
+                config,
+                code(config),
+                command,
+                lambda: _train(config, how, group, folder, earlier),
+                parts=earlier,
+            )
+            Checkpoints(folder).clear()  # only now: a run that ends before its record is written can be resumed
+            return record
 
 
-def _train(config: RunConfig, how: Execution, group: Processes, folder: Path) -> dict[str, Any]:
+def _train(
+    config: RunConfig, how: Execution, group: Processes, folder: Path, earlier: list[dict[str, Any]]
+) -> dict[str, Any]:
     data = load_data(config.data, size=config.size, images=config.images, test_images=config.test_images)
-    trainer = Trainer(config, data, group, workers=how.workers)
+    # Workers of a Dask cluster are daemons, which may not have children.
+    trainer = Trainer(config, data, group, workers=0 if multiprocessing.current_process().daemon else how.workers)
     kept = Checkpoints(folder)
-    identity = {"config": plain(asdict(config)), "data": fingerprint(data)}
-    start(trainer, kept, identity, resume=how.resume)
+    identity = {"config": plain(asdict(config)), "data": fingerprint(data), "code": code(config)}
     saver = Saver(trainer, kept, identity, how.checkpoint_seconds)
+    saver.earlier_s = start(trainer, kept, identity, resume=how.resume)
+    earlier.append({"wall_s": saver.earlier_s})
     bar = tqdm(
         total=trainer.steps * config.batch,
         initial=trainer.step * config.batch,
@@ -127,18 +152,15 @@ def _train(config: RunConfig, how: Execution, group: Processes, folder: Path) ->
             last = trainer.step == trainer.steps
             epoch = trainer.step // trainer.epoch_steps
             row = trainer.end_epoch(evaluated=last or epoch % config.evaluate_every == 0)
+            saver.check()
             if row["test_accuracy"] is not None:
                 shown["clean test accuracy"] = f"{row['test_accuracy']:.3f}"
             if group.first:
                 write_whole(folder / "curve.csv", curve_csv(trainer.curve))
-    if not group.first:
-        return {}
-    result = _finish(trainer, folder)
-    kept.clear()
-    return result
+    return _finish(trainer, folder, identity) if group.first else {}
 
 
-def _finish(trainer: Trainer, folder: Path) -> dict[str, Any]:
+def _finish(trainer: Trainer, folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """Write the weights and the curve; the result of the record."""
     content = save({k: v.detach().cpu().contiguous() for k, v in trainer.result.state_dict().items()})
     write_whole(folder / "weights.safetensors", content)
@@ -151,7 +173,9 @@ def _finish(trainer: Trainer, folder: Path) -> dict[str, Any]:
         "test_images": n,
         "test_accuracy": correct / n,
         "test_interval_95": (float(interval.low), float(interval.high)),
-        **{k: last[k] for k in ("test_loss", "train_accuracy", "train_loss_mixed", "images_per_s", "loading_share")},
+        **{k: last[k] for k in ("test_loss", "train_accuracy", "train_loss_mixed")},
+        "images_per_s": round(trainer.clock.rate, 1),
+        "loading_share": round(trainer.clock.loading_share, 4),
         "images": len(data.train),
         "classes": data.classes,
         "shape": data.train.shape,
@@ -163,6 +187,7 @@ def _finish(trainer: Trainer, folder: Path) -> dict[str, Any]:
         "device": trainer.group.device.type,
         "threads": torch.get_num_threads(),
         "curve": trainer.curve,
+        "data_sha256": identity["data"],
         "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
 
@@ -191,6 +216,31 @@ def load_network(record: dict[str, Any], out: Path = RESULTS / "runs") -> nn.Mod
     model = Normalised(net, result["mean"], result["std"])
     model.load_state_dict(load(content))
     return model.double().eval()
+
+
+@contextlib.contextmanager
+def _random_state(group: Processes) -> Iterator[None]:
+    """Leave torch's global random state, which networks with dropout draw from, as it was."""
+    devices = [group.device] if group.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RuntimeError(
+            f"expected to be the only process that trains {folder.name}, got another one at it; wait for it or stop it."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

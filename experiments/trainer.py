@@ -7,6 +7,7 @@ for the whole batch mix what one process would have mixed.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from experiments.batches import batches, crop_and_flip, to_unit
+from experiments.batches import batches, crop_and_flip, on_device, to_unit
 from experiments.checkpoints import Checkpoint
 from experiments.data import DataSet, Images, PictureFiles
 from experiments.networks import Normalised, build
@@ -48,6 +49,10 @@ class Clock:
     def loading_share(self) -> float:
         """Share of the time spent waiting for images."""
         return self.loading / self.training if self.training else float("nan")
+
+    def since(self, other: Clock) -> Clock:
+        """What went by since another state of this clock."""
+        return Clock(self.training - other.training, self.loading - other.loading, self.images - other.images)
 
 
 class Trainer:
@@ -85,7 +90,7 @@ class Trainer:
         self.y = data.train.y.to(group.device)
         # sum of the losses of the epoch so far, one for each image of this process; not finite once one is not
         self.loss = torch.zeros((), dtype=torch.float64, device=group.device)
-        self.clock = Clock()
+        self.clock, self.mark = Clock(), Clock()  # now, and at the end of the last epoch
         self._images: Iterator[Tensor] | None = None
         forward = torch.compile(self.model) if config.compile else self.model
         self.forward: Callable[[Tensor], Tensor] = DistributedDataParallel(forward) if group.world > 1 else forward
@@ -143,7 +148,7 @@ class Trainer:
         )
         x, soft = self._mixed(images, index)
         # Networks with dropout draw from torch's global state: fixed by the step, different in each process.
-        torch.manual_seed(int(stream(config.seed, "network", str(step), str(self.group.rank)).integers(2**63)))
+        _seed(self.group, int(stream(config.seed, "network", str(step), str(self.group.rank)).integers(2**63)))
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
             f = self.forward(x)
         loss = F.cross_entropy(f.to(self.dtype), soft)
@@ -164,7 +169,7 @@ class Trainer:
             images = crop_and_flip(images, rng, pad=config.crop, flip=config.flip)
         x = to_unit(images, self.data.train.white, self.dtype, channels_last=self.channels_last)
         self.mix.set_epoch(step)  # draws of this step, whatever was drawn before
-        y = self.y[torch.from_numpy(index).to(x.device)]
+        y = self.y[on_device(index, x.device)]
         hot = torch.zeros(len(x), self.data.classes, dtype=self.dtype, device=x.device).scatter_(1, y[:, None], 1.0)
         x, soft = self.mix(x, hot)  # soft labels: class indices would have to be read back from a GPU to be checked
         return x[self.part], soft[self.part]
@@ -176,10 +181,12 @@ class Trainer:
         return float(self.group.total(self.loss)) / images if images else float("nan")
 
     def finite(self) -> bool:
-        """Whether losses and parameters are finite; the same in all processes."""
-        parameters = torch.stack([p.detach().abs().max() for p in self.model.parameters()])
-        bad = ~(torch.isfinite(self.loss) & torch.isfinite(parameters).all())
-        return not bool(self.group.total(bad.double()))
+        """Whether losses, parameters and statistics are finite; the same in all processes."""
+        kept = [t for m in (self.model, self.average) if m is not None for t in m.state_dict().values()]
+        sizes = torch.stack([t.abs().max().double() for t in kept if t.is_floating_point()])
+        bad = ~(torch.isfinite(self.loss) & torch.isfinite(sizes).all())
+        clean = self.curve[-1]["test_loss"] if self.curve else None
+        return not bool(self.group.total(bad.double())) and (clean is None or math.isfinite(clean))
 
     def end_epoch(self, *, evaluated: bool) -> dict[str, Any]:
         """Add a row to the curve, with clean losses and accuracies where ``evaluated``."""
@@ -191,33 +198,36 @@ class Trainer:
             "train_accuracy": None,
         }
         if evaluated:
-            test_loss, test_correct = self.evaluate(self.data.test, len(self.data.test))
-            seen = min(len(self.data.train), len(self.data.test))
+            train, test = len(self.data.train), len(self.data.test)
+            test_loss, test_correct = self.evaluate(self.data.test, np.arange(test))
+            # As many training images, spread evenly: lists are often sorted by class.
+            seen = np.linspace(0, train - 1, min(train, test)).round().astype(np.int64)
             _, train_correct = self.evaluate(self.data.train, seen)
-            row |= {"test_loss": test_loss, "test_accuracy": test_correct / len(self.data.test)}
-            row |= {"train_accuracy": train_correct / seen}
-        row |= {"images_per_s": round(self.clock.rate, 1), "loading_share": round(self.clock.loading_share, 4)}
+            row |= {"test_loss": test_loss, "test_accuracy": test_correct / test}
+            row |= {"train_accuracy": train_correct / len(seen)}
+        epoch, self.mark = self.clock.since(self.mark), dataclasses.replace(self.clock)
+        row |= {"images_per_s": round(epoch.rate, 1), "loading_share": round(epoch.loading_share, 4)}
         self.curve.append(row)
         self.loss.zero_()
         return row
 
     @torch.no_grad()
-    def evaluate(self, split: Images | PictureFiles, n: int) -> tuple[float, int]:
-        """Mean loss and number of right answers on the first n images, neither mixed nor augmented."""
+    def evaluate(self, split: Images | PictureFiles, images: np.ndarray) -> tuple[float, int]:
+        """Mean loss and number of right answers on images of these numbers, neither mixed nor augmented."""
         model = self.result.eval()
         self.group.same_buffers(model)
         size = 2 * self.config.batch
-        own = np.array_split(np.arange(n), self.group.world)[self.group.rank]
+        own = np.array_split(images, self.group.world)[self.group.rank]
         indices = [own[k : k + size] for k in range(0, len(own), size)]
         sums = torch.zeros(2, dtype=torch.float64, device=self.group.device)
         loaded = batches(split, indices, self.group.device, train=False, workers=self.workers)
-        for index, images in zip(indices, loaded, strict=True):
-            x = to_unit(images, split.white, self.dtype, channels_last=self.channels_last)
+        for index, batch in zip(indices, loaded, strict=True):
+            x = to_unit(batch, split.white, self.dtype, channels_last=self.channels_last)
             y = split.y[torch.from_numpy(index)].to(x.device)
             f = model(x)
             sums += torch.stack([F.cross_entropy(f, y, reduction="sum"), (f.argmax(dim=1) == y).sum()]).double()
         loss, correct = self.group.total(sums).tolist()
-        return loss / n, round(correct)
+        return loss / len(images), round(correct)
 
     # --- state ---------------------------------------------------------------------------------------------------
 
@@ -229,13 +239,13 @@ class Trainer:
         for k, state in self.optimizer.state_dict()["state"].items():
             if state.get("momentum_buffer") is not None:
                 tensors[f"momentum.{k}"] = state["momentum_buffer"]
-        state = {"curve": self.curve, "clock": dataclasses.asdict(self.clock)}
+        state = {"curve": self.curve, "clock": dataclasses.asdict(self.clock), "mark": dataclasses.asdict(self.mark)}
         return Checkpoint(self.step, tensors | {"loss": self.group.total(self.loss)}, state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint of this run."""
         self.step, self.curve = checkpoint.step, list(checkpoint.state["curve"])
-        self.clock = Clock(**checkpoint.state["clock"])
+        self.clock, self.mark = Clock(**checkpoint.state["clock"]), Clock(**checkpoint.state["mark"])
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "momentum": {}}
         for name, t in checkpoint.tensors.items():
             kind, _, rest = name.partition(".")
@@ -249,6 +259,13 @@ class Trainer:
         self.optimizer.load_state_dict(state)
         # the sum over all processes, which is the first one's to carry on
         self.loss.copy_(checkpoint.tensors["loss"] if self.group.first else torch.zeros(()))
+
+
+def _seed(group: Processes, seed: int) -> None:
+    """As torch.manual_seed, which at each call would also queue one for every other kind of device."""
+    torch.default_generator.manual_seed(seed)
+    if group.device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _on(device: torch.device, split: Images | PictureFiles) -> Images | PictureFiles:

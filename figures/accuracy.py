@@ -18,8 +18,8 @@ CAPTION = (
     "interval does not contain 0. Intervals are for the given training and test images and are not corrected for "
     "their number."
 )
-DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "svhn": "SVHN", "mnist": "MNIST", "stl10": "STL-10"}
-DATA |= {"fashionmnist": "Fashion-MNIST", "fashion-mnist": "Fashion-MNIST", "imagenet": "ImageNet"}
+DATA = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fashion-MNIST"}
+DATA |= {"imagenette64": "Imagenette 64x64", "folder imagenet": "ImageNet"}
 MODELS = TITLES | {"resnet8": "ResNet-8", "resnet18": "ResNet-18", "wideresnet16": "WideResNet-16"}
 RECORD = "accuracy"
 COLUMNS = 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from figures import alpha, coefficients, engine, first_layer, gap, laws, masks, remainder
+from figures import accuracy, alpha, coefficients, engine, first_layer, gap, laws, masks, remainder, tasks
 from figures.style import use_style
 
 FIGURES: dict[str, Callable[[Path, Path], list[Path]]] = {
@@ -25,6 +25,8 @@ BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {
     "engine": engine.draw,
     "first_layer": first_layer.draw,
     "first_layer_filters": first_layer.draw_filters,
+    "tasks": tasks.draw,
+    "accuracy": accuracy.draw,
 }
 
 

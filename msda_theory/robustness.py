@@ -13,10 +13,9 @@ from torch import nn
 
 from msda_theory.attack_libraries import AttackSettings
 from msda_theory.attacks import ATTACKS, GRADIENT, GRADIENT_FREE, run_attack
-from msda_theory.checks import check_model
 from msda_theory.data import ImageData, check_batch_size
-from msda_theory.losses import SoftmaxCrossEntropy
-from msda_theory.proportions import PairedDifference, Proportion
+from msda_theory.predictions import correct_bits, predict
+from msda_theory.proportions import PairedDifference, Proportion, paired_difference
 from msda_theory.streams import seed_from
 
 DEFAULT_ATTACKS = ("fgsm", "pgd", "deepfool", "square")
@@ -76,7 +75,7 @@ class Robustness:
 
     @property
     def gradient_versus_free(self) -> tuple[PairedDifference, ...]:
-        """At each radius: images broken without gradients alone (``first_only``), and with gradients alone.
+        """At each radius: images broken without gradients alone (``only_first``), and with gradients alone.
 
         The first count holds against attacks by gradients; a few such images are usual, more than the second count
         are not: see `masked`.
@@ -85,7 +84,7 @@ class Robustness:
             np.logical_or.reduce(~self.correct[[name in kind for name in self.attacks]], axis=0)
             for kind in (GRADIENT, GRADIENT_FREE)
         )
-        return tuple(PairedDifference.of(f, g) for f, g in zip(free, by_gradient, strict=True))
+        return tuple(paired_difference(f, g) for f, g in zip(free, by_gradient, strict=True))
 
     @property
     def masked(self) -> Bool[np.ndarray, " e"]:
@@ -110,7 +109,7 @@ class Robustness:
             shares = clean if attack == "clean" else self.accuracy(attack)
             for eps, share, pair in zip(self.eps, shares, self.gradient_versus_free, strict=True):
                 low, high = share.interval()
-                counts = (pair.first_only, pair.second_only, pair.mean > 0)
+                counts = (pair.only_first, pair.only_second, pair.mean > 0)
                 rows.append((self.norm, eps, attack, share.mean, low, high, share.n, *counts))
         columns = "norm eps attack accuracy low high n only_free only_gradient masked"
         return pd.DataFrame(rows, columns=columns.split())
@@ -165,17 +164,16 @@ def robustness(
     _check_attacks(attacks)
     _check_images(data)
     check_batch_size(batch_size)
-    check_model(model, data, SoftmaxCrossEntropy())
+    clean = correct_bits(predict(model, data, batch_size=batch_size), data.y)
     seed = seed_from(rng)
-    clean = run_attack(attacks[0], model, data, (0.0,), settings, seed=seed, batch_size=batch_size).broken[0]
     broken = [
         run_attack(name, model, data, radii, settings, seed=seed, batch_size=batch_size).broken for name in attacks
     ]
     protocol = _digest(data, seed, settings, batch_size)
-    return Robustness(tuple(attacks), norm, radii, ~clean, ~np.stack(broken), protocol)
+    return Robustness(tuple(attacks), norm, radii, clean, ~np.stack(broken), protocol)
 
 
-def paired_difference(first: Robustness, second: Robustness, *, attack: str = "worst") -> tuple[PairedDifference, ...]:
+def paired_differences(first: Robustness, second: Robustness, *, attack: str = "worst") -> tuple[PairedDifference, ...]:
     """Accuracy of the first less the second at each radius, on the same images with the same starts.
 
     Args:
@@ -192,7 +190,7 @@ def paired_difference(first: Robustness, second: Robustness, *, attack: str = "w
             f"paired differences need the same images, seed, settings and batch size, got other {differing or 'ones'}; "
             "call robustness for both with rng=numpy.random.default_rng(seed) and equal arguments."
         )
-    return tuple(PairedDifference.of(a, b) for a, b in zip(first.bits(attack), second.bits(attack), strict=True))
+    return tuple(paired_difference(a, b) for a, b in zip(first.bits(attack), second.bits(attack), strict=True))
 
 
 def _radii(eps: tuple[float, ...]) -> tuple[float, ...]:

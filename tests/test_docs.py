@@ -17,6 +17,7 @@ from naive import as_users_run_it
 ROOT = Path(__file__).parents[1]
 THEORY, README, LAWS = ROOT / "docs" / "theory.md", ROOT / "README.md", ROOT / "docs" / "laws.md"
 FIRST_LAYER = ROOT / "docs" / "first_layer.md"
+TRAINING = ROOT / "docs" / "training.md"
 LABEL = r"\(\d+[a-z]?\)"
 CITATION = re.compile(rf"Eqs?\.\s+({LABEL}(?:(?:,|,?\s+and|\s+to|\s+or)\s+{LABEL})*)")
 
@@ -110,6 +111,14 @@ def test_the_code_of_the_page_on_laws_runs(tmp_path, monkeypatch):
 def test_the_code_of_the_page_on_the_first_layer_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "form" in run_blocks(FIRST_LAYER, monkeypatch)
+
+
+def test_the_code_of_the_page_on_training_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    outcome = run_blocks(TRAINING, monkeypatch)["outcome"]
+    assert len(outcome.records) == 3
+    assert not outcome.failures
 
 
 def test_links_of_the_readme_to_files_exist():

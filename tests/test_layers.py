@@ -18,7 +18,10 @@ PACKAGES = ("msda_theory", "experiments", "figures")
 LEVELS: list[set[str]] = [
     {"streams", "estimate", "proportions", "data", "losses", "checks"},
     {"moments.", "masks.", "jets."},
-    {"cut", "taylor", "pairs", "engines", "mixing", "mix_transform", "attack_libraries", "attacks"},
+    {
+        *("cut", "taylor", "pairs", "engines", "mixing", "mix_transform"),
+        *("predictions", "corruptions", "attack_libraries", "attacks"),
+    },
     {
         "terms",
         "dense",
@@ -36,6 +39,11 @@ LEVELS: list[set[str]] = [
         "adversarial_sides",
         "adversarial_bound",
         "inner_maximum",
+        "ellipsoids",
+        "rademacher",
+        "generalization",
+        "calibration",
+        "stress",
     },
     {"verify", "compare"},
     {"__init__"},

@@ -17,10 +17,16 @@ import msda_theory as mt
 from msda_theory.adversarial_bound import adversarial_bounds
 from msda_theory.attack_libraries import AttackSettings
 from msda_theory.attacks import ATTACKS, run_attack
+from msda_theory.calibration import calibration
+from msda_theory.corruptions import Occlusion, PatchShuffle, common_corruptions, corrupt
 from msda_theory.dense import pair_weights
+from msda_theory.ellipsoids import ellipsoid
+from msda_theory.generalization import effective_dimensions, generalization_gap
 from msda_theory.inner_maximum import inner_maximum, linear_inner_maximum
 from msda_theory.masks.registry import REGISTRY
-from msda_theory.robustness import Robustness, paired_difference, robustness
+from msda_theory.rademacher import rademacher_complexity
+from msda_theory.robustness import Robustness, paired_differences, robustness
+from msda_theory.stress import stress
 
 SHAPE = (3, 3)
 
@@ -91,6 +97,23 @@ def under_attack() -> Robustness:
     return robustness(*attacked(), eps=(0.1,), steps=3, queries=5, rng=rng())
 
 
+def pixels() -> mt.ImageData:
+    """The images of the problem, in [0, 1], with a side that patches divide."""
+    x = problem()[1].x.sigmoid().repeat(1, 1, 2, 2)
+    return mt.ImageData(x, problem()[1].y, 3)
+
+
+class Small(torch.nn.Module):
+    """The network of the problem, on the upper left quarter."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return problem()[0](x[..., :3, :3])
+
+
+def corruptions() -> list[object]:
+    return [*common_corruptions((5,)), Occlusion(0.25), Occlusion(0.5, shape="pixels"), PatchShuffle(2)]
+
+
 CALLS: dict[str, Callable[[], object]] = {
     "strategy": lambda: mt.strategy("hmix", ratio=0.3),
     "strategies": mt.strategies,
@@ -115,7 +138,7 @@ CALLS: dict[str, Callable[[], object]] = {
         for method in ("enumerated", "paired")
     ],
     "robustness": lambda: under_attack().frame(),
-    "paired_difference": lambda: paired_difference(under_attack(), under_attack()),
+    "paired_differences": lambda: paired_differences(under_attack(), under_attack()),
     "run_attack": lambda: [
         run_attack(name, *attacked(), (0.1,), AttackSettings(norm, 3, 1, 5), seed=1, batch_size=4).images
         for name in ATTACKS[:4]
@@ -124,6 +147,14 @@ CALLS: dict[str, Callable[[], object]] = {
     "adversarial_bounds": lambda: adversarial_bounds(*problem(), [mt.CutMix(), Row()], rng=rng()),
     "inner_maximum": lambda: inner_maximum(*problem(), np.ones(4), steps=3, restarts=1, rng=rng()),
     "linear_inner_maximum": lambda: linear_inner_maximum(*binary(), np.ones(4), loss=mt.Logistic()),
+    "effective_dimensions": lambda: effective_dimensions([mt.CutMix(), Row()], problem()[1], rng=rng()),
+    "rademacher_complexity": lambda: rademacher_complexity(
+        ellipsoid(mt.CutMix().moments(SHAPE), problem()[1]), problem()[1], draws=5, rng=rng()
+    ),
+    "generalization_gap": lambda: generalization_gap(*problem(), problem()[1]),
+    "calibration": lambda: calibration(*problem(), resamples=20, rng=rng()),
+    "corrupt": lambda: [corrupt(pixels().x, c, rng=rng()) for c in corruptions()],
+    "stress": lambda: stress({"net": Small().eval()}, pixels(), corruptions(), rng=rng()),
 }
 for _name, _cls in REGISTRY.items():
     CALLS[f"sample {_name}"] = lambda cls=_cls: cls().sample(5, SHAPE, rng=rng())
@@ -170,7 +201,7 @@ def test_the_snapshot_sees_draws():
 @pytest.mark.parametrize(
     "name",
     [
-        *("expand", "mixed_loss", "inner_maximum", "paired_difference"),
+        *("expand", "mixed_loss", "inner_maximum", "paired_differences"),
         *("sample cutmix", "sample choice", "partner_weights hmix"),
     ],
 )

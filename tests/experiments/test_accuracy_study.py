@@ -12,6 +12,7 @@ from PIL import Image
 
 from experiments import accuracy, tables_accuracy
 from experiments.accuracy import PROTOCOLS, Config
+from experiments.resume import Saver
 from experiments.run_config import RunConfig
 from experiments.strategies import strategy_from
 from experiments.sweep import Grid
@@ -78,7 +79,7 @@ def test_the_protocols_hold_what_the_claims_need(protocol):
 @pytest.mark.data
 @pytest.mark.skipif(not (DATA / "imagenette64").is_dir(), reason="MSDA_DATA does not hold imagenette64")
 @pytest.mark.parametrize("workers", [0, 2])
-def test_training_on_folders_of_real_pictures_and_resuming(workers, tmp_path):
+def test_training_on_folders_of_real_pictures_and_resuming(workers, tmp_path, monkeypatch):
     """Imagenette pictures of 64x64 as the files that users have: PNG in class folders."""
     for split, n in (("train", 60), ("val", 20)):
         with np.load(DATA / "imagenette64" / f"{split}.npz") as file:
@@ -93,5 +94,18 @@ def test_training_on_folders_of_real_pictures_and_resuming(workers, tmp_path):
     result = train(config, how)["result"]
     assert (result["images"], result["test_images"], result["steps"]) == (60, 20, 6)
     assert result["shape"] == [3, 48, 48]
-    other = train(config, replace(how, out=tmp_path / "other", workers=1 - workers // 2))
-    assert other["result"]["weights_sha256"] == result["weights_sha256"], "workers change nothing"
+    other = replace(how, out=tmp_path / "other", workers=1 - workers // 2, checkpoint_seconds=0.0)
+    after = Saver.after_step
+    for stop_at in (2, 4):
+
+        def stop(self, stop_at=stop_at):
+            after(self)
+            if self.trainer.step == stop_at:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Saver, "after_step", stop)
+            with pytest.raises(KeyboardInterrupt):
+                train(config, replace(other, resume=True))
+    again = train(config, replace(other, resume=True))
+    assert again["result"]["weights_sha256"] == result["weights_sha256"], "neither workers nor stops change anything"

@@ -18,6 +18,7 @@ from experiments import (
     remainder_order,
     reproduce,
     tables,
+    task_winners,
 )
 from experiments.data import digits
 from experiments.models import small_conv_net
@@ -183,7 +184,17 @@ def test_drift_is_told(tmp_path):
 
 @pytest.mark.parametrize(
     "module",
-    [digit_nets, expansion_gap, mask_coefficients, remainder_order, mask_gallery, law_zoo, alpha_sweep, first_layer],
+    [
+        digit_nets,
+        expansion_gap,
+        mask_coefficients,
+        remainder_order,
+        mask_gallery,
+        law_zoo,
+        alpha_sweep,
+        first_layer,
+        task_winners,
+    ],
 )
 def test_committed_records_are_those_of_the_default_configuration(module):
     name = module.__name__.removeprefix("experiments.")

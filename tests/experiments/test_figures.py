@@ -44,6 +44,7 @@ def test_a_missing_record_names_its_command(tmp_path):
 
 
 def test_every_figure_has_a_caption():
+    import figures.accuracy
     import figures.alpha
     import figures.coefficients
     import figures.engine
@@ -52,8 +53,9 @@ def test_every_figure_has_a_caption():
     import figures.laws
     import figures.masks
     import figures.remainder
+    import figures.tasks
 
     modules = (figures.alpha, figures.coefficients, figures.engine, figures.gap, figures.laws, figures.masks)
-    for module in (*modules, figures.remainder, figures.first_layer):
+    for module in (*modules, figures.remainder, figures.first_layer, figures.tasks, figures.accuracy):
         assert len(module.CAPTION) > 100
     assert len(figures.first_layer.CAPTION_FILTERS) > 100

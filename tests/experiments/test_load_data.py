@@ -130,7 +130,7 @@ def test_folder_of_pictures(tmp_path):
     assert got.shape == got.test.shape == (3, 14, 14)
     assert got.class_names == ("a", "b")
     assert [p.parent.name for p in got.train.paths] == [got.class_names[k] for k in got.train.y]
-    assert len(got.train), len(got.test) == (8, 4)
+    assert (len(got.train), len(got.test)) == (8, 4)
     pixels = np.stack([read_picture(p, 14) for p in got.train.paths]) / 255
     np.testing.assert_allclose(got.mean, pixels.mean((0, 2, 3)), rtol=1e-13)
     np.testing.assert_allclose(got.std, pixels.std((0, 2, 3)), rtol=1e-13)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor, Future
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from distributed import Client, LocalCluster
+from PIL import Image
 
 from experiments import sweep as sweeps
+from experiments.record import ROOT
 from experiments.run_config import RunConfig
 from experiments.sweep import Grid, executor_for, read_failure, sweep
 from experiments.train import Execution, finished
@@ -66,8 +77,11 @@ def test_a_failed_run_is_reported_left_alone_and_tried_again_on_request(tmp_path
     assert asked == []
     assert sweep(runs, how(tmp_path), retry=True).failures == outcome.failures
     assert asked == [broken]
+    note = tmp_path / broken.name / "failure.json"
+    assert note.exists()
     monkeypatch.setattr(sweeps, "train", lambda run, how: train(replace(run, lr=0.1), how))
     assert not sweep(runs, how(tmp_path), retry=True).failures
+    assert not note.exists(), "a note of what is past would stop later sweeps"
 
 
 def test_interrupted_runs_go_on(tmp_path, monkeypatch):
@@ -87,10 +101,117 @@ class Lost(Executor):
         return future
 
 
-def test_lost_workers_are_failures(tmp_path):
+def test_lost_runs_are_named_and_not_held_against_them(tmp_path):
+    sweep(grid()[:1], how(tmp_path))
     outcome = sweep(grid(), how(tmp_path), executor=Lost())
-    assert set(outcome.failures.values()) == {"RuntimeError: a worker was lost"}
-    assert len(outcome.failures) == 4
+    assert set(outcome.failures.values()) == {"lost with its worker (RuntimeError: a worker was lost)"}
+    assert len(outcome.failures) == 3
+    assert not list(tmp_path.glob("*/failure.json"))
+    assert not sweep(grid(), how(tmp_path)).failures
+
+
+class Killer(ProcessPoolExecutor):
+    """A pool whose first worker is killed as soon as it has something to do."""
+
+    def submit(self, function, /, *arguments, **options):
+        future = super().submit(function, *arguments, **options)
+        if not getattr(self, "killed", False):
+            self.killed = True
+            multiprocessing.active_children()[0].kill()
+        return future
+
+
+def test_a_killed_worker_costs_time_and_nothing_else(tmp_path, one_by_one, monkeypatch):
+    pools = []
+
+    @contextlib.contextmanager
+    def made(jobs, dask=None):
+        kind = ProcessPoolExecutor if pools else Killer
+        pools.append(kind)
+        with kind(
+            jobs, mp_context=multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            yield pool
+
+    monkeypatch.setattr(sweeps, "executor_for", made)
+    outcome = sweeps.run_all(grid(), how(tmp_path), jobs=2)
+    assert pools == [Killer, ProcessPoolExecutor]
+    assert not outcome.failures
+    assert bits(grid(), tmp_path) == one_by_one
+
+
+def group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_an_interrupted_sweep_leaves_no_process_and_can_go_on(tmp_path):
+    """^C and SIGTERM: running runs write a checkpoint, no other run starts, no process stays."""
+    words = [
+        "--strategies",
+        "vanilla",
+        "cutmix",
+        "mixup",
+        "--seeds",
+        "0",
+        "--run.epochs",
+        "20000",
+        "--run.images",
+        "40",
+    ]
+    words += ["--run.test-images", "20", "--run.width", "4", "--run.batch", "16", "--run.evaluate-every", "20000"]
+    command = [sys.executable, "-m", "experiments.sweep", *words, "--out", str(tmp_path), "--quiet", "--jobs", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = set(tmp_path.glob("*/checkpoint-*"))
+        process = subprocess.Popen(
+            [*command, "--checkpoint-seconds", "0.2"],
+            env=environment,
+            start_new_session=True,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        limit = time.monotonic() + 120
+        while len({p.parent for p in set(tmp_path.glob("*/checkpoint-*")) - before}) < 2:
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode not in (0, None)
+        assert number == signal.SIGINT or "stopped by signal 15; start the sweep again to continue" in said
+        gone = time.monotonic() + 60
+        while group_lives(process.pid):
+            assert time.monotonic() < gone, "a process stayed"
+            time.sleep(0.1)
+        assert len({p.parent for p in tmp_path.glob("*/checkpoint-*")}) == 2, "no other run was started"
+        assert not list(tmp_path.glob("*/failure.json"))
+
+
+def test_sweeps_are_not_started_by_torchrun(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="expected a sweep to be started alone, got several processes of torchrun"):
+        sweep(grid(), how(tmp_path))
+
+
+def test_what_varies_is_said_by_the_grid():
+    with pytest.raises(
+        ValueError, match=r"expected the grid to say what varies, got run\.seed=3; give the values of seed"
+    ):
+        Grid(run=replace(TINY, seed=3))
+
+
+def test_a_broken_record_concerns_its_run_alone(tmp_path):
+    runs = grid()
+    place = tmp_path / runs[0].name
+    place.mkdir()
+    (place / "record.json").write_bytes(b"")
+    outcome = sweep(runs, how(tmp_path))
+    assert list(outcome.failures) == [runs[0].name]
+    assert "is not a JSON record" in outcome.failures[runs[0].name]
+    assert len(outcome.records) == 3
 
 
 class Interrupted(Executor):
@@ -123,6 +244,24 @@ def test_processes_give_the_same_bits(tmp_path, one_by_one):
     assert bits(grid(), tmp_path) == one_by_one
 
 
+def test_pictures_in_folders_on_a_dask_cluster(tmp_path):
+    """Its workers are daemons, which may not have the children that decode."""
+    for k in range(12):
+        place = tmp_path / "pictures" / ("train" if k < 8 else "val") / "ab"[k % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(k).integers(256, size=(12, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / f"{k}.png")
+    run = replace(TINY, images=None, test_images=None, size=8, batch=4)
+    runs = grid(data=(f"folder:{tmp_path / 'pictures'}",), strategies=("cutmix",), seeds=(0,), run=run)
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        executor_for(1, cluster.scheduler_address) as executor,
+    ):
+        outcome = sweep(runs, replace(how(tmp_path), workers=2), executor=executor)
+    assert not outcome.failures
+    assert sweeps.summary(outcome.records[0])["data"] == "folder pictures"
+
+
 def test_a_dask_cluster_gives_the_same_bits(tmp_path, one_by_one):
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
@@ -145,13 +284,13 @@ def test_the_line_of_the_whole(tmp_path, capfd):
 def test_the_command_lists_accuracies_and_fails_where_a_run_failed(tmp_path, capsys):
     usual = Grid(strategies=("vanilla",), seeds=(0,), run=TINY)
     sweeps.main(usual, how(tmp_path), jobs=1)
-    assert f"%  {usual.runs()[0].name}" in capsys.readouterr().out
+    assert "| digits | ResNet-8 | vanilla |" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
         sweeps.main(replace(usual, run=replace(TINY, lr=1e30)), how(tmp_path), jobs=1)
     assert stop.value.code == 1
     said = capsys.readouterr().out
     assert "FAILED    digits-resnet8-vanilla-0-" in said
-    assert "Failed runs are left alone until you pass --retry." in said
+    assert "Runs that failed are left alone until you pass --retry; lost ones continue when you start again." in said
 
 
 def test_client_is_closed(tmp_path):

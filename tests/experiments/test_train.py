@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import functools
+import importlib
 import io
+import linecache
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
+from PIL import Image
 from safetensors.torch import load_file
 
 import msda_theory as mt
@@ -76,7 +81,7 @@ def weights(folder: Path, config: RunConfig = SMALL) -> bytes:
 def test_a_run_leaves_weights_curve_and_record(straight):
     folder, record = straight
     run = folder / SMALL.name
-    assert sorted(p.name for p in run.iterdir()) == ["curve.csv", "record.json", "weights.safetensors"]
+    assert sorted(p.name for p in run.iterdir()) == [".lock", "curve.csv", "record.json", "weights.safetensors"]
     rows = list(csv.DictReader(io.StringIO((run / "curve.csv").read_text())))
     assert [r["epoch"] for r in rows] == ["1", "2", "3"]
     assert [bool(r["test_accuracy"]) for r in rows] == [False, True, True]
@@ -296,14 +301,99 @@ def test_checkpoints_are_not_overwritten_unasked(tmp_path, monkeypatch):
         train(SMALL, quiet(tmp_path))
 
 
-def test_a_checkpoint_of_other_data_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("part", ["data", "code"])
+def test_a_checkpoint_of_other_data_or_code_is_refused(part, tmp_path, monkeypatch):
     kept = stopped_at(tmp_path, 2, monkeypatch)
     newest = kept.newest()
     assert newest is not None
-    newest.state["data"] = "other"
+    newest.state[part] = "other"
     kept.write(newest)
-    with pytest.raises(ValueError, match="expected a checkpoint of this run's data, got one of another in"):
+    with pytest.raises(ValueError, match=f"expected a checkpoint of this run's {part}, got one of another in"):
         train(SMALL, quiet(tmp_path, resume=True))
+
+
+def test_one_pixel_or_one_file_name_makes_other_data(tmp_path):
+    data = load_data("digits", images=40, test_images=20)
+    usual, x = resume.fingerprint(data), data.test.x.clone()
+    assert resume.fingerprint(load_data("digits", images=40, test_images=20)) == usual
+    x[3, 0, 2, 2] ^= 1
+    assert resume.fingerprint(replace(data, test=replace(data.test, x=x))) != usual
+    for split in ("train", "val"):
+        for k in range(4):
+            place = tmp_path / split / "ab"[k % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(k).integers(256, size=(9, 9, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / f"{k}.png")
+    before = resume.fingerprint(load_data(f"folder:{tmp_path}", size=8))
+    (tmp_path / "val" / "a" / "0.png").rename(tmp_path / "val" / "a" / "1.png")
+    assert resume.fingerprint(load_data(f"folder:{tmp_path}", size=8)) != before
+
+
+def test_a_changed_network_of_the_users_own_is_another_run(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = replace(SMALL, model="nets_that_change:net", width=None, epochs=1, ema=None)
+    digests = []
+    for act in ("ReLU", "Tanh"):
+        (tmp_path / "nets_that_change.py").write_text(NET.replace("Softplus", act))
+        sys.modules.pop("nets_that_change", None)
+        linecache.clearcache()
+        importlib.invalidate_caches()
+        record = train(config, quiet(tmp_path / "runs"))
+        digests.append(record["result"]["weights_sha256"])
+    assert digests[0] != digests[1]
+
+
+def test_a_record_that_cannot_be_written_costs_nothing(straight, tmp_path, monkeypatch):
+    """The checkpoints stay until the record is there."""
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.record.write_record", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            train(SMALL, quiet(tmp_path))
+    newest = Checkpoints(tmp_path / SMALL.name).newest()
+    assert newest is not None
+    assert newest.step == STEPS
+    record = train(SMALL, quiet(tmp_path, resume=True))
+    assert weights(tmp_path) == weights(straight[0])
+    assert record["result"]["test_correct"] == straight[1]["result"]["test_correct"]
+    assert not Checkpoints(tmp_path / SMALL.name).paths()
+
+
+def test_wall_time_counts_what_was_before_the_stop(tmp_path, monkeypatch):
+    kept = stopped_at(tmp_path, 3, monkeypatch)
+    newest = kept.newest()
+    assert newest is not None
+    newest.state["wall_s"] = 1000.0
+    kept.write(newest)
+    assert 1000 < train(SMALL, quiet(tmp_path, resume=True))["wall_s"] < 1100
+
+
+def test_two_processes_do_not_train_one_run(tmp_path):
+    folder = tmp_path / SMALL.name
+    folder.mkdir()
+    with (
+        FileLock(folder / ".lock"),
+        pytest.raises(RuntimeError, match=r"expected to be the only process that trains digits-.*, got another one"),
+    ):
+        train(SMALL, quiet(tmp_path))
+    assert train(SMALL, quiet(tmp_path))["result"]["steps"] == STEPS
+
+
+def test_threads_take_turns(straight, tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(train, SMALL, quiet(tmp_path / str(k))) for k in range(4)]
+    assert {f.result()["result"]["weights_sha256"] for f in futures} == {straight[1]["result"]["weights_sha256"]}
+
+
+def test_training_accuracy_is_of_images_spread_over_the_list():
+    """Lists sorted by class: the first ones would be of one class alone."""
+    data = load_data("digits", images=90, test_images=10)
+    order = torch.argsort(data.train.y, stable=True)
+    data = replace(data, train=data.train[order.numpy()])
+    trainer = Trainer(replace(SMALL, batch=10), data, Processes(0, 1, torch.device("cpu")))
+    asked = []
+    trainer.evaluate = lambda split, images: asked.append(split.y[torch.from_numpy(images)]) or (0.0, 0)
+    trainer.end_epoch(evaluated=True)
+    assert asked[1].unique().tolist() == list(range(10))
 
 
 def test_another_number_of_threads_is_named(tmp_path, monkeypatch, capsys):
@@ -341,6 +431,13 @@ def test_a_learning_rate_far_too_high_is_noticed_in_the_first_epoch(tmp_path):
     config = replace(SMALL, lr=1e30, clip=None, ema=None)
     with pytest.raises(FloatingPointError, match=r"lower lr or set clip \(there was no checkpoint yet\)"):
         train(config, quiet(tmp_path, checkpoint_seconds=1e9))
+
+
+def test_an_infinite_clean_loss_is_divergence(tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "evaluate", lambda self, split, images: (float("inf"), 0))
+    with pytest.raises(FloatingPointError, match="expected finite losses and weights, got others by step 10"):
+        train(SMALL, quiet(tmp_path))
+    assert Checkpoints(tmp_path / SMALL.name).paths()
 
 
 def test_a_stop_in_the_middle_of_writing_leaves_the_one_before(tmp_path, monkeypatch):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+import shlex
 import types
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
+import tyro
 from torch import nn
 
 import msda_theory as mt
 from experiments.checkpoints import Checkpoint, Checkpoints
 from experiments.models import NETWORKS
-from experiments.networks import Normalised, build
+from experiments.networks import Normalised, build, source
 from experiments.optim import average, learning_rate, set_learning_rate, sgd
 from experiments.processes import Processes, processes
 from experiments.run_config import RunConfig
@@ -144,8 +146,10 @@ def test_checkpoints_come_back_and_the_two_newest_stay(tmp_path):
         kept.write(made(step))
     assert [p.name for p in kept.paths()] == ["checkpoint-000001000.safetensors", "checkpoint-000000007.safetensors"]
     assert same(kept.newest(), made(1000))
+    (kept.folder / ".checkpoint-000001001.safetensors.abc.tmp").write_bytes(b"half")
     kept.clear()
     assert kept.newest() is None
+    assert not list(kept.folder.iterdir())
 
 
 def damaged(content: bytes) -> list[bytes]:
@@ -221,6 +225,8 @@ def test_a_network_of_the_users_own(monkeypatch):
     for name in ("my_networks:nothing", "no_such_module:net"):
         with pytest.raises(ValueError, match=r"to be an importable module:function, got: .*; fix it"):
             build(name, classes=3, shape=(2, 2, 2), seed=0)
+    assert b"lambda classes, channels" in (source("my_networks:net") or b"")
+    assert source("resnet8") is None
     with pytest.raises(ValueError, match=r"expected a network among .* or module:function, got 'resnet9'"):
         build("resnet9", classes=3, shape=(2, 2, 2), seed=0)
 
@@ -253,12 +259,16 @@ def test_a_gpu_that_is_not_there_is_an_error():
         ({"strategy": "cutmx"}, "expected a strategy among"),
         ({"schedule": "step"}, r"expected schedule among \['cosine', 'onecycle', 'constant'\], got 'step'"),
         ({"precision": "float16"}, "expected precision among .* got 'float16'"),
-        ({"epochs": 0}, "expected epochs >= 1, got 0"),
+        ({"epochs": 0}, "expected epochs >= 1, got 0; raise it to 1 or more"),
         ({"batch": 0}, "expected batch >= 1, got 0"),
         ({"crop": -1}, "expected crop >= 0, got -1"),
-        ({"lr": 0.0}, r"expected lr > 0, got 0\.0"),
-        ({"lr": math.nan}, "expected lr > 0, got nan"),
-        ({"clip": 0.0}, r"expected clip > 0, got 0\.0"),
+        ({"lr": 0.0}, r"expected lr > 0 and finite, got 0\.0"),
+        ({"lr": math.nan}, "expected lr > 0 and finite, got nan"),
+        ({"lr": math.inf}, "expected lr > 0 and finite, got inf"),
+        ({"clip": 0.0}, r"expected clip > 0 and finite, got 0\.0"),
+        ({"width": 0}, "expected width > 0 and finite, got 0; choose another"),
+        ({"weight_decay": -1.0}, r"expected a weight decay >= 0, got -1\.0; 5e-4 is usual"),
+        ({"weight_decay": math.nan}, "expected a weight decay >= 0, got nan"),
         ({"momentum": 1.0}, r"expected momentum in \[0, 1\), got 1\.0; lower it"),
         ({"ema": 1.0}, r"expected ema in \[0, 1\), got 1\.0; lower it"),
         ({"smoothing": -0.1}, r"expected smoothing in \[0, 1\), got -0\.1; lower it"),
@@ -278,6 +288,28 @@ def test_every_setting_makes_another_name():
     assert other.name.startswith("digits-resnet8-hmix-alpha=0.5--ratio=0.75-0-")
     assert len({usual.name, other.name, replace(usual, epochs=31).name, replace(usual, data="digits:/x").name}) == 4
     assert other.options() == ["--strategy", "'hmix(alpha=0.5, ratio=0.75)'", "--lr", "0.2", "--no-flip"]
+
+
+OTHER = {
+    "data": "folder:my pictures; it's $HOME", "images": 100, "test_images": 50, "size": 96, "model": "mine:net",
+    "width": 8, "activation": "gelu", "strategy": "choice(strategies=mixup(alpha=0.2)+cutmix, probabilities=0.3+0.7)",
+    "per_sample": True, "smoothing": 0.1, "seed": 5, "epochs": 7, "batch": 32, "lr": 0.01, "momentum": 0.0,
+    "weight_decay": 1e-4, "schedule": "onecycle", "warmup": 0.5, "clip": 1.0, "ema": 0.99, "crop": 2, "flip": False,
+    "precision": "bfloat16", "channels_last": False, "compile": True, "evaluate_every": 3,
+}  # fmt: skip
+
+
+def test_the_recorded_command_gives_the_settings_back():
+    assert OTHER.keys() == {f.name for f in fields(RunConfig)}, "a setting is missing here"
+    config = RunConfig(**OTHER)
+    for c in (config, replace(config, channels_last=True), RunConfig()):
+        assert tyro.cli(RunConfig, args=shlex.split(" ".join(c.options()))) == c
+
+
+def test_names_fit_into_a_folder():
+    many = "+".join(f"mixup(alpha=0.{k})" for k in range(1, 30))
+    shares = "+".join(["0.5"] + ["0"] * 27 + ["0.5"])
+    assert len(RunConfig(strategy=f"choice(strategies={many}, probabilities={shares})").name) < 120
 
 
 def test_warmup_steps():
