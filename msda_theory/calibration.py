@@ -151,7 +151,6 @@ def calibration_of(
     confidence, correct = p.max(dim=1).values.numpy(), correct_bits(f, labels)
     edges = _edges(confidence, bins, binning)
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
-    m = len(place)
     ece, distances = _resampled(correct - confidence, place, bins, norm, resamples, rng)
     q = float(np.quantile(distances, level))
     target = torch.nn.functional.one_hot(labels, f.shape[1])
@@ -166,7 +165,7 @@ def calibration_of(
         _diagram(edges, place, confidence, correct, level),
         nll,
         _mean((p - target).square().sum(dim=1)),
-        Proportion(int(correct.sum()), m),
+        Proportion.of(correct),
     )
 
 
@@ -265,7 +264,7 @@ def _diagram(
     ]
     ends = np.full((bins, 2), math.nan)
     for b in np.flatnonzero(filled):
-        ends[b] = Proportion(int(correct[place == b].sum()), int(count[b])).interval(level)
+        ends[b] = Proportion.of(correct[place == b]).interval(level)
     return ReliabilityDiagram(edges, count, means[0], means[1], ends[:, 0].copy(), ends[:, 1].copy())
 
 

@@ -243,4 +243,4 @@ def _measured(model: nn.Module, data: ImageData, loss: Loss, batch_size: int) ->
     f = predict(model, data, loss=loss, batch_size=batch_size)
     values = loss.value(f, loss.targets(data.y.cpu(), data.num_classes, torch.float64))
     estimate = Estimate(float(values.mean()), float(values.std()) / math.sqrt(m), m)
-    return estimate, Proportion(int(correct_bits(f, data.y).sum()), m)
+    return estimate, Proportion.of(correct_bits(f, data.y))

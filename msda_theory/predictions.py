@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from msda_theory.checks import check_model
 from msda_theory.data import ImageData
 from msda_theory.losses import Loss, SoftmaxCrossEntropy
+from msda_theory.proportions import Bits
 
 
 def predict(
@@ -39,8 +40,8 @@ def predict(
     return f
 
 
-def correct_bits(outputs: Tensor, y: Tensor) -> np.ndarray:
-    """Whether each image [m] is classified correctly; bool.
+def correct_bits(outputs: Tensor, y: Tensor) -> Bits:
+    """Whether each image is classified correctly.
 
     The class is the argmax of c outputs (the first of equal ones); for one output it is 1 if the output is positive.
     """

@@ -1,4 +1,4 @@
-"""Shares of correct answers: Wilson intervals, Newcombe's interval of a difference, paired differences."""
+"""Shares of correct answers: alone, as differences of independent shares, and as paired differences; with intervals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 from scipy import stats
+
+Bits = Bool[np.ndarray, " m"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Proportion:
         if not (0 <= self.hits <= self.n and self.n >= 1):
             raise ValueError(f"expected 0 <= hits <= n with n >= 1, got {self.hits} of {self.n}; count again.")
 
+    @classmethod
+    def of(cls, bits: Bits) -> Proportion:
+        """The share of true entries."""
+        return cls(int(bits.sum()), len(bits))
+
     @property
     def mean(self) -> float:
         """``hits / n``."""
@@ -38,7 +46,8 @@ class Proportion:
         """Wilson's score interval: all p with ``(mean - p)^2 <= z^2 p (1 - p) / n``.
 
         With z the normal quantile of ``(1 + level) / 2``: centre ``(mean + z^2/(2n)) / (1 + z^2/n)``, half width
-        ``z sqrt(mean (1 - mean)/n + z^2/(4 n^2)) / (1 + z^2/n)``. Source: Wilson, JASA 1927.
+        ``z sqrt(mean (1 - mean)/n + z^2/(4 n^2)) / (1 + z^2/n)``. It covers the choice of the trials.
+        Source: E. B. Wilson, "Probable inference", JASA 22 (1927).
 
         Raises:
             ValueError: if ``level`` is not in (0, 1).
@@ -58,51 +67,86 @@ class Proportion:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Difference of two shares on the same n trials.
+    """Difference of two shares on the same n trials, from the trials on which the two disagree.
 
     Attributes:
-        mean: share of the first minus share of the second, ``(only_first - only_second) / n``.
-        se: ``sqrt(var / n)``, var the sample variance (1/(n-1)) of the n differences in {-1, 0, 1}.
-        n: number of trials, at least 2.
-        only_first, only_second: trials that only the first, only the second got right.
-        p_value: exact two-sided McNemar test: a fair coin for each of the ``only_first + only_second`` trials; 1
-            where there are none.
+        only_first: b, hits of the first alone.
+        only_second: c, hits of the second alone.
+        n: number of trials.
+
+    Raises:
+        ValueError: unless ``0 <= b, c``, ``b + c <= n`` and ``n >= 1``.
     """
 
-    mean: float
-    se: float
-    n: int
     only_first: int
     only_second: int
-    p_value: float
+    n: int
+
+    def __post_init__(self) -> None:
+        b, c = self.only_first, self.only_second
+        if not (self.n >= 1 and min(b, c) >= 0 and b + c <= self.n):
+            raise ValueError(
+                f"a paired difference needs counts >= 0 of at most n trials, got {b} and {c} of {self.n}; count again."
+            )
+
+    @property
+    def mean(self) -> float:
+        """Share of the first minus share of the second, ``(b - c) / n``."""
+        return (self.only_first - self.only_second) / self.n
+
+    @property
+    def se(self) -> float:
+        """``sqrt(var / n)``, ``var = (b + c - (b - c)^2 / n) / (n - 1)`` the sample variance of the n differences.
+
+        NaN for one trial. It is 0 where the two never disagree; `interval` still has a width.
+        """
+        if self.n == 1:
+            return math.nan
+        b, c = self.only_first, self.only_second
+        return math.sqrt((b + c - (b - c) ** 2 / self.n) / (self.n - 1) / self.n)
+
+    @property
+    def p_value(self) -> float:
+        """Exact McNemar test of equal shares: a fair coin for each of the b + c trials, two-sided; 1 if there are none.
+
+        Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions",
+        Psychometrika 12 (1947); exact by the binomial law.
+        """
+        disagreements = self.only_first + self.only_second
+        return float(stats.binomtest(self.only_first, disagreements).pvalue) if disagreements else 1.0
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Normal interval ``mean -+ z se``."""
-        z = normal_quantile(level)
-        return self.mean - z * self.se, self.mean + z * self.se
+        """Interval of Bonett and Price: the normal one, with one more in each of b and c and two more in n.
+
+        With ``p = (b + 1) / (n + 2)``, ``r = (c + 1) / (n + 2)`` and z the normal quantile of ``(1 + level) / 2``:
+        ``p - r -+ z sqrt((p + r - (p - r)^2) / (n + 2))``, cut at -1 and 1. It has a width where b and c are 0; its
+        centre ``(b - c) / (n + 2)`` is not `mean`. Source: D. G. Bonett, R. M. Price, "Adjusted Wald confidence
+        interval for a difference of binomial proportions based on paired data", J. Educ. Behav. Stat. 37 (2012).
+
+        Raises:
+            ValueError: if ``level`` is not in (0, 1).
+        """
+        p, r = (self.only_first + 1) / (self.n + 2), (self.only_second + 1) / (self.n + 2)
+        half = normal_quantile(level) * math.sqrt((p + r - (p - r) ** 2) / (self.n + 2))
+        return max(-1.0, p - r - half), min(1.0, p - r + half)
 
 
-def paired_difference(first: np.ndarray, second: np.ndarray) -> PairedDifference:
-    """Paired difference of two arrays [n] of bits on the same trials (model answers on the same images).
+def paired_difference(first: Bits, second: Bits) -> PairedDifference:
+    """Paired difference of two rows of bits on the same trials (e.g. answers of two models to the same images).
 
     Raises:
         TypeError: if they are not arrays of bool.
-        ValueError: if they are not of one shape [n], n >= 2.
+        ValueError: if they are not of one shape [n], n >= 1.
     """
     for bits in (first, second):
         if not (isinstance(bits, np.ndarray) and bits.dtype == np.bool_):
             raise TypeError(f"expected arrays of bool, got {getattr(bits, 'dtype', type(bits).__name__)}; pass bits.")
-    if first.shape != second.shape or first.ndim != 1 or len(first) < 2:
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise ValueError(
-            f"expected bits of the same n >= 2 trials, got shapes {first.shape} and {second.shape}; evaluate both on "
+            f"expected bits of the same n >= 1 trials, got shapes {first.shape} and {second.shape}; evaluate both on "
             "the same images."
         )
-    ahead, behind = int((first & ~second).sum()), int((second & ~first).sum())
-    n = len(first)
-    mean = (ahead - behind) / n
-    variance = ((ahead + behind) - n * mean**2) / (n - 1)
-    p = float(stats.binomtest(ahead, ahead + behind, 0.5).pvalue) if ahead + behind else 1.0
-    return PairedDifference(mean, math.sqrt(max(variance, 0.0) / n), n, ahead, behind, p)
+    return PairedDifference(int((first & ~second).sum()), int((second & ~first).sum()), len(first))
 
 
 def difference_interval(first: Proportion, second: Proportion, level: float = 0.95) -> tuple[float, float]:

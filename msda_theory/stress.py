@@ -6,7 +6,7 @@ All models see the same corrupted images, so differences between them are paired
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from msda_theory.corruptions import Corruption, check_pixels, corrupt_with
 from msda_theory.data import ImageData
 from msda_theory.predictions import correct_bits, predict
-from msda_theory.proportions import PairedDifference, Proportion, paired_difference
+from msda_theory.proportions import Bits, PairedDifference, Proportion, paired_difference
 from msda_theory.streams import seed_from
 
 CLEAN = "clean"
@@ -29,18 +29,18 @@ class StressRow:
         model: name of the model.
         corruption: kind of corruption, or ``"clean"``.
         level: its strength: severity, share, grid; 0 for clean images.
-        correct: whether each image [m] was classified correctly; bool.
+        correct: whether each image [m] was classified correctly.
     """
 
     model: str
     corruption: str
     level: float
-    correct: np.ndarray
+    correct: Bits
 
     @property
     def accuracy(self) -> Proportion:
         """Share of correct answers; ``accuracy.interval()`` is Wilson's."""
-        return Proportion(int(self.correct.sum()), len(self.correct))
+        return Proportion.of(self.correct)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +78,18 @@ class StressReport:
         return pd.DataFrame(lines)
 
     def differences(self, first: str, second: str) -> pd.DataFrame:
-        """One line for each corruption and level: the fields of `PairedDifference` (``mean`` is first minus second)."""
+        """One line for each corruption and level: numbers of `PairedDifference` (``mean`` is first minus second)."""
         places = [(r.corruption, r.level) for r in self.rows if r.model == first]
         if not places:
             raise KeyError(f"no rows for model {first!r}; the models are {sorted({r.model for r in self.rows})}.")
-        return pd.DataFrame(
-            [{"corruption": c, "level": v} | asdict(self.difference(first, second, c, v)) for c, v in places]
-        )
+        lines = []
+        for c, v in places:
+            pair = self.difference(first, second, c, v)
+            lines.append(
+                {"corruption": c, "level": v, "mean": pair.mean, "se": pair.se, "n": pair.n}
+                | {"only_first": pair.only_first, "only_second": pair.only_second, "p_value": pair.p_value}
+            )
+        return pd.DataFrame(lines)
 
 
 def stress(

@@ -14,13 +14,18 @@ import pytest
 import torch
 
 import msda_theory as mt
+from msda_theory.adversarial_bound import adversarial_bounds
+from msda_theory.attack_libraries import AttackSettings
+from msda_theory.attacks import ATTACKS, run_attack
 from msda_theory.calibration import calibration
 from msda_theory.corruptions import Occlusion, PatchShuffle, common_corruptions, corrupt
 from msda_theory.dense import pair_weights
 from msda_theory.ellipsoids import ellipsoid
 from msda_theory.generalization import effective_dimensions, generalization_gap
+from msda_theory.inner_maximum import inner_maximum, linear_inner_maximum
 from msda_theory.masks.registry import REGISTRY
 from msda_theory.rademacher import rademacher_complexity
+from msda_theory.robustness import Robustness, paired_differences, robustness
 from msda_theory.stress import stress
 
 SHAPE = (3, 3)
@@ -77,6 +82,21 @@ def by_displacement() -> object:
     return mt.gradient_term_by_displacement(weights, mt.CutMix().moments(SHAPE))
 
 
+@functools.cache
+def attacked() -> tuple[torch.nn.Module, mt.ImageData]:
+    model, data = problem()
+    return model, mt.ImageData(data.x.sigmoid(), data.y, 3)
+
+
+@functools.cache
+def binary() -> tuple[torch.nn.Module, mt.ImageData]:
+    return naive.linear(1, SHAPE, 1), mt.ImageData(problem()[1].x, problem()[1].y.clamp(max=1), 2)
+
+
+def under_attack() -> Robustness:
+    return robustness(*attacked(), eps=(0.1,), steps=3, queries=5, rng=rng())
+
+
 def pixels() -> mt.ImageData:
     """The images of the problem, in [0, 1], with a side that patches divide."""
     x = problem()[1].x.sigmoid().repeat(1, 1, 2, 2)
@@ -117,6 +137,16 @@ CALLS: dict[str, Callable[[], object]] = {
         mt.remainder_order(*problem(), mt.CutMix(), method=method, draws=3, rng=rng())
         for method in ("enumerated", "paired")
     ],
+    "robustness": lambda: under_attack().frame(),
+    "paired_differences": lambda: paired_differences(under_attack(), under_attack()),
+    "run_attack": lambda: [
+        run_attack(name, *attacked(), (0.1,), AttackSettings(norm, 3, 1, 5), seed=1, batch_size=4).images
+        for name in ATTACKS[:4]
+        for norm in ("linf", "l2")
+    ],
+    "adversarial_bounds": lambda: adversarial_bounds(*problem(), [mt.CutMix(), Row()], rng=rng()),
+    "inner_maximum": lambda: inner_maximum(*problem(), np.ones(4), steps=3, restarts=1, rng=rng()),
+    "linear_inner_maximum": lambda: linear_inner_maximum(*binary(), np.ones(4), loss=mt.Logistic()),
     "effective_dimensions": lambda: effective_dimensions([mt.CutMix(), Row()], problem()[1], rng=rng()),
     "rademacher_complexity": lambda: rademacher_complexity(
         ellipsoid(mt.CutMix().moments(SHAPE), problem()[1]), problem()[1], draws=5, rng=rng()
@@ -151,7 +181,7 @@ def test_every_public_function_is_called():
 @pytest.mark.parametrize("name", CALLS)
 def test_global_random_state_is_not_touched(name):
     with naive.as_users_run_it():  # the type checker of the test run itself draws from the module random
-        problem()
+        problem(), binary()
         before = snapshot()
         CALLS[name]()
         assert snapshot() == before
@@ -168,7 +198,13 @@ def test_the_snapshot_sees_draws():
         before = after
 
 
-@pytest.mark.parametrize("name", ["expand", "mixed_loss", "sample cutmix", "sample choice", "partner_weights hmix"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("expand", "mixed_loss", "inner_maximum", "paired_differences"),
+        *("sample cutmix", "sample choice", "partner_weights hmix"),
+    ],
+)
 def test_global_random_state_has_no_influence(name):
     torch.manual_seed(1)
     first = CALLS[name]()
@@ -191,8 +227,10 @@ def test_global_random_state_has_no_influence(name):
         lambda m, d: mt.mixed_loss(m, d, mt.CutMix(), draws=2, rng=rng()),
         lambda m, d: mt.compare({"net": m}, d, [mt.CutMix()], draws=2, rng=rng()),
         lambda m, d: mt.remainder_order(m, d, mt.CutMix()),
+        lambda m, d: adversarial_bounds(m, d, [mt.CutMix()]),
+        lambda m, d: inner_maximum(m, d, np.ones(4), steps=3, restarts=1, rng=rng()),
     ],
-    ids=["expand", "expand-dense", "mixed_loss", "compare", "remainder_order"],
+    ids=["expand", "expand-dense", "mixed_loss", "compare", "remainder_order", "adversarial_bounds", "inner_maximum"],
 )
 def test_model_and_data_are_left_as_they_were(call):
     model, data = problem()
