@@ -5,7 +5,9 @@ Images stay uint8 until `to_unit`, so that the device is sent a quarter of the b
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -77,11 +79,18 @@ def on_device(index: Int64[Array, " B"], device: torch.device) -> Int64[Tensor, 
 
 
 def _quiet(_worker: int) -> None:
-    """Signals to the whole group of processes are for the one that trains, which ends its workers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Signals to the whole group of processes are for the one that trains: it may still finish its step."""
+
+    def later(_number: int, _frame: object) -> None:
+        timer = threading.Timer(_PATIENCE, os._exit, (1,))
+        timer.daemon = True
+        timer.start()
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, later)
 
 
+_PATIENCE = 20  # seconds that a worker lives on after SIGTERM
 Job = tuple[int, Int64[Array, " B"], list[Path]]  # number of the batch, numbers of its images, their files
 
 

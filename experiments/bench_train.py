@@ -123,6 +123,7 @@ def _loading(folder: Path, base: RunConfig, group: Processes, config: Config) ->
         trainer.run_epoch(lambda: None)
         trainer.mean_loss()
         trainer.loss.zero_()
+    trainer.close()
     name = f"{config.pictures} JPEG files of {config.side}x{config.side}, decoded by {config.workers} process(es)"
     return {"images": name, "share": trainer.clock.loading_share, "images_per_s": round(trainer.clock.rate, 1)}
 

@@ -144,7 +144,7 @@ def _train(
             bar.set_postfix({"loss": f"{trainer.mean_loss():.3f}", **shown}, refresh=False)
         saver.after_step()
 
-    with bar, stop_on_sigterm(saver, group):
+    with contextlib.closing(trainer), bar, stop_on_sigterm(saver, group):
         while len(trainer.curve) < config.epochs:
             if trainer.step < (len(trainer.curve) + 1) * trainer.epoch_steps:  # else it was stopped at an epoch's end
                 trainer.run_epoch(after_step)

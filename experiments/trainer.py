@@ -118,6 +118,10 @@ class Trainer:
             after_step()
             start = time.perf_counter()
 
+    def close(self) -> None:
+        """End the processes that decode pictures."""
+        self._images = None
+
     def _indices(self, epoch: int) -> list[np.ndarray]:
         """Images of each step of an epoch, over all processes."""
         order, size = stream(self.config.seed, "order", str(epoch)).permutation(len(self.data.train)), self.config.batch

@@ -7,6 +7,7 @@ import functools
 import importlib
 import io
 import linecache
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -176,6 +177,32 @@ def test_the_progress_bar_shows_loss_accuracy_and_speed(tmp_path, capfd, monkeyp
     assert "clean test accuracy=0." in shown
     assert "image/s" in shown
     assert SMALL.name in shown
+
+
+def test_decoding_processes_end_with_the_run_and_outlive_a_signal_to_the_group(tmp_path):
+    """SIGTERM to the whole group, as clusters send it: workers go on, the run writes its checkpoint and all end."""
+    for k in range(40):
+        place = tmp_path / "pictures" / ("train" if k < 32 else "val") / "ab"[k % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(k).integers(256, size=(9, 9, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / f"{k}.png")
+    config = RunConfig(data=f"folder:{tmp_path / 'pictures'}", size=8, width=4, epochs=2, batch=8, lr=0.01)
+    children = set(multiprocessing.active_children())
+    train(config, quiet(tmp_path / "short", workers=2))
+    assert set(multiprocessing.active_children()) <= children
+    long = replace(config, epochs=5000, evaluate_every=5000)
+    process = subprocess.Popen(
+        command(tmp_path / "long", long, "--workers", "2"), env=environment(), stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    kept = Checkpoints(tmp_path / "long" / long.name)
+    wait_for(kept, 3, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert "stopped by signal 15 after step" in said, said
+    newest = kept.newest()
+    assert newest is not None
+    assert newest.step == int(said.split("after step ")[1].split()[0])
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
