@@ -152,6 +152,7 @@ def _checks(rows: list[dict[str, Any]], loading: list[dict[str, Any]]) -> list[d
             f"{r['over_vanilla']:.3f} ({r['min']:.3f} to {r['max']:.3f})",
         )
         for r in rows
+        if r["strategy"] != "vanilla"
     ]
     waits = (
         check(f"waiting for images below {WAIT:.0%}: {r['images']}", r["share"] < WAIT, f"{r['share']:.2%}")
