@@ -51,6 +51,6 @@ def by_strategy(runs):
     return {r["strategy"]: r for r in rows(runs)}
 
 
-FOUR = [("cifar10", "resnet8"), ("cifar100", "resnet8"), ("digits", "resnet8"), ("svhn", "preactresnet18")]
+FOUR = [("cifar10", "resnet8"), ("cifar100", "resnet8"), ("digits", "resnet8"), ("fashion_mnist", "preactresnet18")]
 NEW_AHEAD = {"vanilla": VANILLA, "mixup": (700, 711, 721), "cutmix": (712, 720, 735), "hmix": (752, 759, 775)}
 NEW_AHEAD |= {"gmix": (733, 740, 754)}

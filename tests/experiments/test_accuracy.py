@@ -116,7 +116,7 @@ def test_pairs_are_over_common_seeds_only():
 
 
 def test_cells_without_vanilla_have_no_difference():
-    found = rows([*make({"mixup": VANILLA}), *make({"vanilla": VANILLA}, data="svhn")])
+    found = rows([*make({"mixup": VANILLA}), *make({"vanilla": VANILLA}, data="fashion_mnist")])
     assert [r["minus_vanilla"] for r in found] == [None, None]
     assert [r["gap_minus_vanilla"] for r in found] == [None, None]
 
@@ -177,11 +177,11 @@ def test_friedman_by_hand_and_where_it_is_none():
 def test_reversals_need_intervals_on_both_sides():
     ahead, behind = (720, 731, 740), (690, 701, 710)
     runs = make({"mixup": VANILLA, "cutmix": ahead})
-    away = make({"mixup": VANILLA, "cutmix": behind}, data="svhn")
-    unclear = make({"mixup": VANILLA, "cutmix": (600, 701, 800)}, data="svhn")
+    away = make({"mixup": VANILLA, "cutmix": behind}, data="fashion_mnist")
+    unclear = make({"mixup": VANILLA, "cutmix": (600, 701, 800)}, data="fashion_mnist")
     (found,) = reversals(rows(runs + away))["found"]
     assert (found["first"], found["second"]) == ("mixup", "cutmix")
-    assert (found["above"], found["below"]) == ([("svhn", "resnet8")], [("cifar10", "resnet8")])
+    assert (found["above"], found["below"]) == ([("fashion_mnist", "resnet8")], [("cifar10", "resnet8")])
     assert reversals(rows(runs + unclear)) == {"pairs": 0, "found": []}
     assert reversals(rows(runs + make({"mixup": VANILLA, "cutmix": ahead}, model="vit"))) == {"pairs": 1, "found": []}
 
@@ -221,7 +221,7 @@ def test_the_verdict_on_c9_is_undecided_without_an_interval(counts):
 
 
 def test_throughput_is_paired_and_robust():
-    runs = make({"vanilla": (1, 2, 3), "mixup": (1, 2, 3), "gmix": (1,)}) + make({"mixup": (1,)}, data="svhn")
+    runs = make({"vanilla": (1, 2, 3), "mixup": (1, 2, 3), "gmix": (1,)}) + make({"mixup": (1,)}, data="fashion_mnist")
     assert [(r["strategy"], r["median"], r["n"]) for r in throughput(runs)] == [("mixup", 0.96, 3), ("gmix", 0.95, 1)]
 
 

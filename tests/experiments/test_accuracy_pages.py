@@ -43,21 +43,23 @@ def test_the_ledgers_follow_the_numbers():
 
 def test_the_sentence_on_ranks():
     turned = make({"mixup": VANILLA, "cutmix": (720, 731, 740)}) + make(
-        {"mixup": (720, 731, 740), "cutmix": VANILLA}, "svhn"
+        {"mixup": (720, 731, 740), "cutmix": VANILLA}, "fashion_mnist"
     )
     text = tables.ranks_sentence(record(turned))
     assert "CIFAR-10, ResNet-8: CutMix, +2.03 [+1.89, +2.18] over Mixup, mean rank 1.0 ± 0.0 of 2 over 3 seeds;" in text
-    assert "Mixup over CutMix on (SVHN, ResNet-8), under it on (CIFAR-10, ResNet-8)." in text
+    assert "Mixup over CutMix on (Fashion-MNIST, ResNet-8), under it on (CIFAR-10, ResNet-8)." in text
     assert "Friedman p = 0.05" in tables.ranks_sentence(
         record(make({"vanilla": (1, 2, 3), "mixup": (11, 12, 13), "cutmix": (21, 22, 23)}))
     )
 
 
 def test_setting_and_throughput_sentences():
-    runs = make({"vanilla": VANILLA, "mixup": VANILLA, "hmix": (1,)}) + make({"vanilla": (1,)}, "svhn", images=500)
+    runs = make({"vanilla": VANILLA, "mixup": VANILLA, "hmix": (1,)}) + make(
+        {"vanilla": (1,)}, "fashion_mnist", images=500
+    )
     text = tables.setting(record(runs))
-    assert "CIFAR-10, ResNet-8: 12,000 training and 1,000 test images, 30 epochs, 1 to 3 seeds; SVHN" in text
-    assert "SVHN, ResNet-8: 500 training and 1,000 test images, 30 epochs, 1 seed. Batch 128, learning" in text
+    assert "CIFAR-10, ResNet-8: 12,000 training and 1,000 test images, 30 epochs, 1 to 3 seeds; Fashion-MNIST" in text
+    assert "Fashion-MNIST, ResNet-8: 500 training and 1,000 test images, 30 epochs, 1 seed. Batch 128, learning" in text
     assert text.endswith("mirrored. CPU, 2 cores; torch 2.13; `python -m experiments.accuracy`.")
     assert ": Mixup 0.96, HMix 0.95; taken" in tables.throughput_sentence(record(runs))
     away = make({"vanilla": (1,), "mixup": (1,)}, "folder:/somewhere/else", images_per_s=10.0)
@@ -94,7 +96,7 @@ def drawn(runs, tmp_path, monkeypatch):
 def test_the_figure_draws_every_panel_with_the_same_bytes(cells, tmp_path, monkeypatch):
     runs = noisy(FOUR[:cells])
     axes = drawn(runs, tmp_path, monkeypatch)
-    titles = ["CIFAR-10, ResNet-8", "CIFAR-100, ResNet-8", "digits, ResNet-8", "SVHN, PreActResNet-18"]
+    titles = ["CIFAR-10, ResNet-8", "CIFAR-100, ResNet-8", "digits, ResNet-8", "Fashion-MNIST, PreActResNet-18"]
     assert [ax.get_title() for ax in axes] == titles[:cells]
     found = {(r["data"], r["strategy"]): r["minus_vanilla"] for r in rows(runs)}
     for ax in axes[::2]:  # the left ones
