@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from distributed import Client, LocalCluster
 from PIL import Image
 
@@ -25,6 +22,7 @@ from experiments.run_config import RunConfig
 from experiments.sweep import Grid, executor_for, read_failure, sweep
 from experiments.train import Execution, finished
 
+ATTEMPT = sweeps._attempt
 TINY = RunConfig(images=40, test_images=20, width=4, epochs=1, batch=16, crop=1)
 
 
@@ -110,32 +108,19 @@ def test_lost_runs_are_named_and_not_held_against_them(tmp_path):
     assert not sweep(grid(), how(tmp_path)).failures
 
 
-class Killer(ProcessPoolExecutor):
-    """A pool whose first worker is killed as soon as it has something to do."""
-
-    def submit(self, function, /, *arguments, **options):
-        future = super().submit(function, *arguments, **options)
-        if not getattr(self, "killed", False):
-            self.killed = True
-            multiprocessing.active_children()[0].kill()
-        return future
+def dying_once(run: RunConfig, how: Execution) -> dict | str:
+    """A run whose worker is killed in the first attempt."""
+    mark = how.out / "killed"
+    if run.strategy == "cutmix" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ATTEMPT(run, how)
 
 
 def test_a_killed_worker_costs_time_and_nothing_else(tmp_path, one_by_one, monkeypatch):
-    pools = []
-
-    @contextlib.contextmanager
-    def made(jobs, dask=None):
-        kind = ProcessPoolExecutor if pools else Killer
-        pools.append(kind)
-        with kind(
-            jobs, mp_context=multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            yield pool
-
-    monkeypatch.setattr(sweeps, "executor_for", made)
+    monkeypatch.setattr(sweeps, "_attempt", dying_once)
     outcome = sweeps.run_all(grid(), how(tmp_path), jobs=2)
-    assert pools == [Killer, ProcessPoolExecutor]
+    assert (tmp_path / "killed").exists()
     assert not outcome.failures
     assert bits(grid(), tmp_path) == one_by_one
 
