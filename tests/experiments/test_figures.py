@@ -39,7 +39,7 @@ def test_every_strategy_has_its_own_colour_marker_and_name():
 
 
 def test_a_missing_record_names_its_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"make it with: python -m experiments\.train"):
+    with pytest.raises(FileNotFoundError, match=r"make it with: python -m experiments\.digit_nets"):
         load(tmp_path, "digit_nets")
 
 

@@ -14,7 +14,7 @@ from experiments.models import NETWORKS, network
 from msda_theory.taylor import Taylor, taylor
 
 WEIGHTS = (1.5, -0.5)
-WIDTHS = {"preactresnet18": 4, "wideresnet28": 1, "wideresnet16": 1, "resnet50": 4, "vit": 12}
+WIDTHS = {"resnet8": 4, "preactresnet18": 4, "wideresnet28": 1, "wideresnet16": 1, "resnet50": 4, "vit": 12}
 # torch's nested forward mode is wrong for LayerNorm.
 NESTED = [name for name in NETWORKS if name != "vit"]
 
@@ -58,7 +58,7 @@ def test_network_against_nested_forward_mode(name):
 
 
 def test_unknown_network():
-    with pytest.raises(ValueError, match=r"expected network among \['preactresnet18', .*\], got 'lenet'; choose one"):
+    with pytest.raises(ValueError, match=r"expected network among \['resnet8', .*\], got 'lenet'; choose one"):
         network("lenet", seed=0)
 
 
