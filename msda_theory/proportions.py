@@ -43,21 +43,16 @@ class Proportion:
         return math.sqrt(self.mean * (1 - self.mean) / self.n)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Wilson's score interval: all p with ``(mean - p)^2 <= z^2 p (1 - p) / n``.
+        """Wilson's score interval: all p with ``(mean - p)^2 <= z^2 p (1 - p) / n``, z as in `normal_quantile`.
 
-        With z the normal quantile of ``(1 + level) / 2``: centre ``(mean + z^2/(2n)) / (1 + z^2/n)``, half width
-        ``z sqrt(mean (1 - mean)/n + z^2/(4 n^2)) / (1 + z^2/n)``. It covers the choice of the trials.
-        Source: E. B. Wilson, "Probable inference", JASA 22 (1927).
+        It covers the choice of the trials. Source: E. B. Wilson, "Probable inference", JASA 22 (1927).
 
         Raises:
             ValueError: if ``level`` is not in (0, 1).
         """
-        z = normal_quantile(level)
-        scale = 1 + z * z / self.n
-        centre = (self.mean + z * z / (2 * self.n)) / scale
-        half = z * math.sqrt(self.mean * (1 - self.mean) / self.n + z * z / (4 * self.n**2)) / scale
-        low = 0.0 if self.hits == 0 else centre - half
-        return low, 1.0 if self.hits == self.n else centre + half
+        check_level(level)
+        found = stats.binomtest(self.hits, self.n).proportion_ci(level, method="wilson")
+        return float(found.low), float(found.high)
 
     def __format__(self, spec: str) -> str:
         low, high = self.interval()
@@ -167,6 +162,11 @@ def normal_quantile(level: float) -> float:
     Raises:
         ValueError: if ``level`` is not in (0, 1).
     """
+    check_level(level)
+    return float(stats.norm.ppf((1 + level) / 2))
+
+
+def check_level(level: float) -> None:
+    """Raise unless ``level`` is in (0, 1)."""
     if not 0 < level < 1:
         raise ValueError(f"expected a confidence level in (0, 1), got {level}; e.g. 0.95.")
-    return float(stats.norm.ppf((1 + level) / 2))
