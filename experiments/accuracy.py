@@ -20,8 +20,7 @@ from typing import Annotated, Any
 import tyro
 
 from experiments import accuracy_stats
-from experiments.digit_nets import digest
-from experiments.record import RESULTS, cached, check, code_digest, finish
+from experiments.record import RESULTS, cached, check, code_digest, finish, weights_digest
 from experiments.run_config import RunConfig
 from experiments.sweep import USUAL, Grid, run_all, summary
 from experiments.train import Execution
@@ -93,7 +92,7 @@ def run(
     return cached(
         folder / f"{config.record}.json",
         {**asdict(config), "run": grid.pop("run"), "grid": grid},
-        code_digest("accuracy.py", "accuracy_stats.py", package=()) + digest(outcome.records),
+        code_digest("accuracy.py", "accuracy_stats.py", package=()) + weights_digest(outcome.records),
         f"python -m experiments.accuracy --protocol {config.protocol}",
         lambda: _result(config, outcome.records),
         parts=outcome.records,

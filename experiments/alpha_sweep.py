@@ -30,7 +30,7 @@ from experiments import digit_nets
 from experiments.data import digits
 from experiments.law_statistics import over_networks
 from experiments.parallel import spread
-from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish
+from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish, weights_digest
 from msda_theory.compare import compare
 from msda_theory.dense import pair_weights
 from msda_theory.losses import SoftmaxCrossEntropy
@@ -96,7 +96,7 @@ def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, A
     return cached(
         folder / "alpha_sweep.json",
         config,
-        code_digest(*SOURCES) + digit_nets.digest(records),
+        code_digest(*SOURCES) + weights_digest(records),
         command_line("experiments.alpha_sweep", config),
         lambda: _summary(config, records),
         parts=records,

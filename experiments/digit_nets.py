@@ -25,9 +25,20 @@ from torch import nn
 from experiments.data import digits
 from experiments.models import small_conv_net
 from experiments.parallel import one_thread, spread
-from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish, write_whole
+from experiments.record import (
+    RESULTS,
+    cached,
+    check,
+    code_digest,
+    command_line,
+    current,
+    finish,
+    weights_digest,
+    write_whole,
+)
 from msda_theory.losses import SoftmaxCrossEntropy
 from msda_theory.masks.registry import strategy as make_strategy
+from msda_theory.proportions import Proportion
 from msda_theory.streams import stream
 
 SOURCES = ("digit_nets.py", "data.py", "models.py")
@@ -109,7 +120,7 @@ def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, A
     return cached(
         folder / "digit_nets.json",
         config,
-        code + digest(records),
+        code + weights_digest(records),
         command_line("experiments.digit_nets", config),
         lambda: _summary(config, records),
         parts=records,
@@ -162,7 +173,7 @@ def _train(config: RunConfig, weights: Path) -> dict[str, Any]:
         "test_correct": correct,
         "test_images": len(data.test),
         "test_accuracy": correct / len(data.test),
-        "test_interval_95": _wilson(correct, len(data.test)),
+        "test_interval_95": Proportion(correct, len(data.test)).interval(),
         "train_accuracy": train_correct / len(data.train),
         "training_loss": curve,
         "weights_sha256": hashlib.sha256(content).hexdigest(),
@@ -196,16 +207,6 @@ def _summary(config: Config, records: list[dict[str, Any]]) -> dict[str, Any]:
         "rows": rows,
         "checks": [check(name, lowest >= config.min_accuracy, detail)],
     }
-
-
-def _wilson(correct: int, n: int) -> tuple[float, float]:
-    interval = stats.binomtest(correct, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def digest(records: list[dict[str, Any]]) -> str:
-    """Digest of the weights behind a list of records, for the key of whatever is made from them."""
-    return ":" + hashlib.sha256("".join(r["result"]["weights_sha256"] for r in records).encode()).hexdigest()
 
 
 def main(config: Annotated[Config, tyro.conf.arg(name="")] = Config(), jobs: int = os.cpu_count() or 1) -> None:

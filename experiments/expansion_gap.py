@@ -24,7 +24,7 @@ import tyro
 from experiments import digit_nets
 from experiments.data import digits
 from experiments.parallel import spread
-from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish
+from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish, weights_digest
 from msda_theory.compare import Comparison, compare
 from msda_theory.distance import gradient_term_by_distance
 from msda_theory.estimate import Estimate
@@ -56,7 +56,7 @@ def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, A
     return cached(
         folder / "expansion_gap.json",
         config,
-        code_digest(*SOURCES) + digit_nets.digest(records),
+        code_digest(*SOURCES) + weights_digest(records),
         command_line("experiments.expansion_gap", config),
         lambda: _summary(config, records),
         parts=records,

@@ -26,7 +26,7 @@ from experiments import digit_nets, law_statistics
 from experiments.data import digits
 from experiments.library_laws import LAWS
 from experiments.parallel import spread
-from experiments.record import RESULTS, cached, check, code_digest, command_line, finish
+from experiments.record import RESULTS, cached, check, code_digest, command_line, finish, weights_digest
 from msda_theory.data import ImageData
 from msda_theory.dense import PairWeights, pair_weights
 from msda_theory.losses import SoftmaxCrossEntropy
@@ -85,7 +85,7 @@ def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, A
     return cached(
         folder / "law_zoo.json",
         config,
-        code_digest(*SOURCES) + digit_nets.digest(trained),
+        code_digest(*SOURCES) + weights_digest(trained),
         command_line("experiments.law_zoo", config),
         lambda: _run(config, trained, jobs, folder),
     )

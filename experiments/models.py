@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,14 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
 }
+
+
+@contextmanager
+def initial_weights(seed: int) -> Iterator[None]:
+    """Weights made inside are those of ``seed``; the global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def network(name: str, *, classes: int = 10, seed: int, **options: int | str) -> nn.Module:
@@ -30,8 +39,7 @@ def network(name: str, *, classes: int = 10, seed: int, **options: int | str) ->
     """
     if name not in NETWORKS:
         raise ValueError(f"expected network among {list(NETWORKS)}, got {name!r}; choose one of them.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with initial_weights(seed):
         return NETWORKS[name](classes=classes, **options)
 
 
@@ -50,8 +58,7 @@ def small_conv_net(activation: str, *, width: int = 12, classes: int = 10, seed:
         ValueError: unknown activation (the message lists the known ones).
     """
     act = _activation(activation)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with initial_weights(seed):
         return nn.Sequential(
             nn.Conv2d(1, width, 3, padding=1),
             act(),
@@ -73,8 +80,7 @@ def small_mlp(activation: str, *, hidden: int = 48, pixels: int = 64, classes: i
         ValueError: unknown activation (the message lists the known ones).
     """
     act = _activation(activation)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with initial_weights(seed):
         return nn.Sequential(nn.Flatten(), nn.Linear(pixels, hidden), act(), nn.Linear(hidden, classes))
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from experiments.models import NETWORKS
+from experiments.models import NETWORKS, initial_weights
 
 
 class Normalised(nn.Module):
@@ -53,8 +53,7 @@ def build(name: str, *, classes: int, shape: tuple[int, int, int], seed: int, **
     if shape[1] == shape[2]:
         given.setdefault("image", shape[1])
     known = {"channels": shape[0], **given}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with initial_weights(seed):
         return make(classes=classes, **{k: v for k, v in known.items() if k in takes or (any_name and k in options)})
 
 

@@ -115,6 +115,11 @@ def code_digest(*files: str, package: tuple[str, ...] = ("",)) -> str:
     return digest.hexdigest()
 
 
+def weights_digest(records: list[dict[str, Any]]) -> str:
+    """Digest of the weights behind a list of records, for the key of whatever is made from them."""
+    return ":" + hashlib.sha256("".join(r["result"]["weights_sha256"] for r in records).encode()).hexdigest()
+
+
 def current(path: Path, config: Any, code: str, *, needs: Iterable[Path] = ()) -> dict[str, Any] | None:
     """The record at ``path`` if it was made with this configuration and code, and the files it ``needs`` exist."""
     record = read_record(path)

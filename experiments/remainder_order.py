@@ -18,7 +18,7 @@ import tyro
 from experiments import digit_nets
 from experiments.data import digits
 from experiments.parallel import spread
-from experiments.record import RESULTS, cached, check, code_digest, command_line, finish
+from experiments.record import RESULTS, cached, check, code_digest, command_line, finish, weights_digest
 from msda_theory.masks.registry import strategy as make_strategy
 from msda_theory.moments.moments import LAWS, Moments
 from msda_theory.moments.operators import Dense
@@ -52,7 +52,7 @@ def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, A
     return cached(
         folder / "remainder_order.json",
         config,
-        code_digest(*SOURCES) + digit_nets.digest([trained]),
+        code_digest(*SOURCES) + weights_digest([trained]),
         command_line("experiments.remainder_order", config),
         measure,
     )

@@ -8,64 +8,69 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from experiments.designed import SIZE, Array, Designed, units
+from experiments.designed import CENTRE, SCALE, SIZE, Array, Designed, units
+from experiments.images import DataSet, Images
+from experiments.processes import Processes
+from experiments.run_config import RunConfig
+from experiments.trainer import Trainer
 from msda_theory.compare import compare
 from msda_theory.data import ImageData
 from msda_theory.masks.base import Strategy
 from msda_theory.masks.registry import strategy as make_strategy
-from msda_theory.mix_transform import MixTransform
 from msda_theory.mixed_loss import mixed_loss
 from msda_theory.streams import stream
 
+ALONE = Processes(0, 1, torch.device("cpu"))
 TEMPERATURES = (1, 2, 4, 8, 16, 32, 64, 128)  # divide the logits
 
 
-def network(classes: int, *, width: int = 16, seed: int) -> nn.Sequential:
+def network(*, classes: int, width: int = 16) -> nn.Sequential:
     """Three convolutions (5x5, and 3x3 with stride 2 twice) with BatchNorm and SiLU, mean over pixels, linear layer.
 
-    About 15,000 weights at width 16. Weights come from ``seed``; the global random state is left as it was.
+    About 15,000 weights at width 16.
     """
     layers: list[nn.Module] = []
     inputs = 1
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for outputs, size, stride in ((width, 5, 1), (2 * width, 3, 2), (2 * width, 3, 2)):
-            conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
-            layers += [conv, nn.BatchNorm2d(outputs), nn.SiLU()]
-            inputs = outputs
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+    for outputs, size, stride in ((width, 5, 1), (2 * width, 3, 2), (2 * width, 3, 2)):
+        conv = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+        layers += [conv, nn.BatchNorm2d(outputs), nn.SiLU()]
+        inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
 
 
 def train_network(
     images: Array, labels: Array, strategy: str, *, classes: int, seed: int, epochs: int, batch: int, lr: float
 ) -> nn.Module:
-    """A network trained on bytes [m, 1, H, W]: SGD with Nesterov momentum, cosine, a mask for each image, float32.
+    """A network of images in `units`, trained on bytes [m, 1, H, W]; a mask for each image, no crops, no warm-up.
 
     Equal seeds have equal initial weights, batches and partners whatever the strategy. Returned in float64, eval mode.
 
     Raises:
-        FloatingPointError: if the loss is no longer finite.
+        FloatingPointError: if the loss or a weight is no longer finite.
     """
-    x, y = units(images).float(), torch.from_numpy(labels)
-    model = network(classes, seed=seed).train()
-    mix = MixTransform(make_strategy(strategy), classes, rng=stream(seed, "mixing"), per_sample=True)
-    order, steps = stream(seed, "order"), len(x) // batch
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
+    split = Images(torch.from_numpy(images), torch.from_numpy(labels))
+    names, centre, scale = tuple(map(str, range(classes))), (CENTRE / split.white,), (SCALE / split.white,)
+    config = RunConfig(
+        model="experiments.task_runs:network",
+        strategy=strategy,
+        per_sample=True,
+        seed=seed,
+        epochs=epochs,
+        batch=batch,
+        lr=lr,
+        warmup=0.0,
+        crop=0,
+        flip=False,
+    )
+    trainer = Trainer(config, DataSet("designed", split, split, names, centre, scale), ALONE)
     for epoch in range(1, epochs + 1):
-        permutation = torch.from_numpy(order.permutation(len(x)))
-        for i in permutation[: steps * batch].view(steps, batch):
-            mixed, soft = mix(x[i], y[i])
-            value = nn.functional.cross_entropy(model(mixed), soft)
-            optimizer.zero_grad()
-            value.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-        if not np.isfinite(value.item()):
+        trainer.run_epoch(lambda: None)
+        if not trainer.finite():
             raise FloatingPointError(
                 f"training on a designed task with {strategy} diverged in epoch {epoch}; lower lr."
             )
-    return model.double().eval()
+        trainer.end_epoch(evaluated=False)
+    return trainer.model.net.double().eval()
 
 
 def accuracy(model: nn.Module, images: Array, labels: Array) -> float:

@@ -40,7 +40,7 @@ from experiments.parallel import one_thread, spread
 from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish
 from experiments.task_runs import measure
 
-SOURCES = ("designed.py", "task_runs.py", "task_winners.py", "layer_measures.py")
+SOURCES = ("designed.py", "task_runs.py", "task_winners.py", "layer_measures.py", "trainer.py", "optim.py")
 DESIGN_SEEDS = 1000  # seeds from here on were used while the tasks were designed
 CLASSIFIERS = ("ideal", "network")  # exact posterior of the task; network trained without mixing
 QUANTITIES = ("predicted", "measured", "data", "base", "r2", "entropy", "temperature")

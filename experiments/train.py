@@ -24,7 +24,6 @@ import torch
 import tyro
 from filelock import FileLock, Timeout
 from safetensors.torch import load, save
-from scipy import stats
 from torch import nn
 from tqdm import tqdm
 
@@ -36,6 +35,7 @@ from experiments.record import RESULTS, cached, code_digest, current, plain, wri
 from experiments.resume import LOOK, Saver, fingerprint, start, stop_on_sigterm
 from experiments.run_config import RunConfig
 from experiments.trainer import Trainer
+from msda_theory.proportions import Proportion
 
 SOURCES = (
     *("train.py", "trainer.py", "resume.py", "checkpoints.py", "run_config.py", "optim.py", "processes.py"),
@@ -93,7 +93,7 @@ def train(config: RunConfig, how: Execution = Execution()) -> dict[str, Any]:
         RuntimeError: if another process is training this run.
         SystemExit: after SIGTERM, once a checkpoint is written (one process only).
     """
-    with _TURN, processes(how.device) as group, _threads(how.threads), _random_state(group):
+    with _TURN, processes(how.device) as group, _threads(how.threads):
         folder = how.out / config.name
         known = finished(config, how.out)
         if group.agree(known is not None):
@@ -167,12 +167,11 @@ def _finish(trainer: Trainer, folder: Path, identity: dict[str, Any]) -> dict[st
     write_whole(folder / "curve.csv", curve_csv(trainer.curve))
     last, data, n = trainer.curve[-1], trainer.data, len(trainer.data.test)
     correct = round(last["test_accuracy"] * n)
-    interval = stats.binomtest(correct, n).proportion_ci(0.95, method="wilson")
     return {
         "test_correct": correct,
         "test_images": n,
         "test_accuracy": correct / n,
-        "test_interval_95": (float(interval.low), float(interval.high)),
+        "test_interval_95": Proportion(correct, n).interval(),
         **{k: last[k] for k in ("test_loss", "train_accuracy", "train_loss_mixed")},
         "images_per_s": round(trainer.clock.rate, 1),
         "loading_share": round(trainer.clock.loading_share, 4),
@@ -216,14 +215,6 @@ def load_network(record: dict[str, Any], out: Path = RESULTS / "runs") -> nn.Mod
     model = Normalised(net, result["mean"], result["std"])
     model.load_state_dict(load(content))
     return model.double().eval()
-
-
-@contextlib.contextmanager
-def _random_state(group: Processes) -> Iterator[None]:
-    """Leave torch's global random state, which networks with dropout draw from, as it was."""
-    devices = [group.device] if group.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield
 
 
 @contextlib.contextmanager

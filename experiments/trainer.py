@@ -101,7 +101,14 @@ class Trainer:
         return self.model if self.average is None else self.average.module
 
     def run_epoch(self, after_step: Callable[[], None]) -> None:
-        """Train to the end of the present epoch, from wherever in it the run is."""
+        """Train to the end of the present epoch, from wherever in it the run is.
+
+        Torch's global random state, which networks with dropout draw from, is left as it was.
+        """
+        with torch.random.fork_rng(devices=[self.group.device] if self.group.device.type == "cuda" else []):
+            self._run_epoch(after_step)
+
+    def _run_epoch(self, after_step: Callable[[], None]) -> None:
         self.model.train()
         epoch = self.step // self.epoch_steps
         indices = self._indices(epoch)
