@@ -92,6 +92,7 @@ def blocks(records: Records) -> dict[str, str]:
         "c9": tables_accuracy.ledger_c9(records["accuracy"]),
         "caption-accuracy": accuracy.CAPTION,
         "bench-train": tables_bench.training(records["bench_train"]),
+        "decoding": tables_bench.decoding(records["bench_train"]),
         "c8-training": tables_bench.training_range(records["bench_train"]),
         "caption-first-layer": first_layer.caption(records["first_layer"]["result"]),
         "caption-first-layer-filters": first_layer.caption_filters(records["first_layer"]["result"]),
