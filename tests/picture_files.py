@@ -50,3 +50,10 @@ def write_pictures(folder: Path, x: np.ndarray, y: np.ndarray, names: list[str],
         place = folder / names[label]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))).save(place / f"{k:03d}{suffix}")
+
+
+def write_splits(folder: Path, train: int, val: int, side: int) -> Path:
+    """Random pictures of two classes, ``folder/train/<class>/*`` and ``folder/val/<class>/*``."""
+    for seed, (split, m) in enumerate((("train", train), ("val", val))):
+        write_pictures(folder / split, *arrays(m, 3, side, 2, seed=seed), ["a", "b"])
+    return folder

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tyro
-from PIL import Image
+from picture_files import write_pictures
 
 from experiments import accuracy, tables_accuracy
 from experiments.accuracy import PROTOCOLS, Config
@@ -104,10 +104,8 @@ def test_training_on_folders_of_real_pictures_and_resuming(workers, tmp_path, mo
     """Imagenette pictures of 64x64 as the files that users have: PNG in class folders."""
     for split, n in (("train", 60), ("val", 20)):
         with np.load(DATA / "imagenette64" / f"{split}.npz") as file:
-            for k in range(n):
-                place = tmp_path / "pictures" / split / f"class {file['y'][k]}"
-                place.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(file["x"][k]).save(place / f"{k}.png")
+            images = file["x"][:n].transpose(0, 3, 1, 2)
+            write_pictures(tmp_path / "pictures" / split, images, file["y"][:n], [f"class {k}" for k in range(10)])
     config = RunConfig(
         data=f"folder:{tmp_path / 'pictures'}", size=48, width=4, strategy="gmix", epochs=2, batch=20, lr=0.05
     )

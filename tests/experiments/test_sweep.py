@@ -11,10 +11,9 @@ from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from distributed import Client, LocalCluster
-from PIL import Image
+from picture_files import write_splits
 
 from experiments import sweep as sweeps
 from experiments.record import ROOT
@@ -231,13 +230,9 @@ def test_processes_give_the_same_bits(tmp_path, one_by_one):
 
 def test_pictures_in_folders_on_a_dask_cluster(tmp_path):
     """Its workers are daemons, which may not have the children that decode."""
-    for k in range(12):
-        place = tmp_path / "pictures" / ("train" if k < 8 else "val") / "ab"[k % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(k).integers(256, size=(12, 12, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(place / f"{k}.png")
+    pictures = write_splits(tmp_path / "pictures", 8, 4, 12)
     run = replace(TINY, images=None, test_images=None, size=8, batch=4)
-    runs = grid(data=(f"folder:{tmp_path / 'pictures'}",), strategies=("cutmix",), seeds=(0,), run=run)
+    runs = grid(data=(f"folder:{pictures}",), strategies=("cutmix",), seeds=(0,), run=run)
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         executor_for(1, cluster.scheduler_address) as executor,

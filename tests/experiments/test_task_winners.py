@@ -25,7 +25,9 @@ from experiments.designed import (
     patterns,
     units,
 )
+from experiments.record import ROOT
 from figures import tasks as figure
+from msda_theory.masks.cutmix import CutMix
 
 KINDS = tuple(CLASSES)
 
@@ -240,3 +242,16 @@ def test_tables_and_the_figure_of_the_tiny_record(tiny, tmp_path):
     assert all(p.exists() for p in figure.draw(folder, tmp_path))
     changed = dataclasses.replace(task_winners.Config(), seeds=(0,))
     assert changed.mixing == ("mixup", "cutmix", "hmix", "gmix", "choice")
+
+
+def test_the_coefficients_on_the_page():
+    """docs/tasks.md: what CutMix and Mixup take of a pixel, of opposite corners of a patch, and leave of a texture."""
+    moments = CutMix().moments((SIZE, SIZE))
+    second = moments.second.dense().reshape(SIZE, SIZE, SIZE, SIZE)
+    k = np.arange(SIZE - 3)
+    corners = second[k[:, None], k, k[:, None] + 3, k + 3].mean()
+    own = np.einsum("ijij->ij", second).mean()
+    assert (round(own, 2), round(corners, 2), round(1 - moments.mean.mean(), 2)) == (0.34, 0.22, 0.66)
+    page = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+    assert ".34 for\n  a pixel with itself, .22 still for opposite corners of a patch" in page
+    assert "under CutMix, .66 on average" in page

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from PIL import Image
+from picture_files import write_splits
 from safetensors.torch import load_file
 
 import msda_theory as mt
@@ -181,12 +181,8 @@ def test_the_progress_bar_shows_loss_accuracy_and_speed(tmp_path, capfd, monkeyp
 
 def test_decoding_processes_end_with_the_run_and_outlive_a_signal_to_the_group(tmp_path):
     """SIGTERM to the whole group, as clusters send it: workers go on, the run writes its checkpoint and all end."""
-    for k in range(40):
-        place = tmp_path / "pictures" / ("train" if k < 32 else "val") / "ab"[k % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(k).integers(256, size=(9, 9, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(place / f"{k}.png")
-    config = RunConfig(data=f"folder:{tmp_path / 'pictures'}", size=8, width=4, epochs=2, batch=8, lr=0.01)
+    pictures = write_splits(tmp_path / "pictures", 32, 8, 9)
+    config = RunConfig(data=f"folder:{pictures}", size=8, width=4, epochs=2, batch=8, lr=0.01)
     children = set(multiprocessing.active_children())
     train(config, quiet(tmp_path / "short", workers=2))
     assert set(multiprocessing.active_children()) <= children
@@ -345,14 +341,10 @@ def test_one_pixel_or_one_file_name_makes_other_data(tmp_path):
     assert resume.fingerprint(load_data("digits", images=40, test_images=20)) == usual
     x[3, 0, 2, 2] ^= 1
     assert resume.fingerprint(replace(data, test=replace(data.test, x=x))) != usual
-    for split in ("train", "val"):
-        for k in range(4):
-            place = tmp_path / split / "ab"[k % 2]
-            place.mkdir(parents=True, exist_ok=True)
-            pixels = np.random.default_rng(k).integers(256, size=(9, 9, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(place / f"{k}.png")
+    write_splits(tmp_path, 4, 4, 9)
     before = resume.fingerprint(load_data(f"folder:{tmp_path}", size=8))
-    (tmp_path / "val" / "a" / "0.png").rename(tmp_path / "val" / "a" / "1.png")
+    one = next((tmp_path / "val" / "a").iterdir())
+    one.rename(one.with_name("other.png"))
     assert resume.fingerprint(load_data(f"folder:{tmp_path}", size=8)) != before
 
 
@@ -519,6 +511,28 @@ def test_two_processes_mix_and_learn_what_one_does(net, tmp_path, monkeypatch):
     assert both is not None
     assert both["result"]["processes"] == 2
     assert both["result"]["test_correct"] == alone["result"]["test_correct"]
+
+
+def test_two_processes_decode_each_a_part_and_mix_the_whole(net, tmp_path, monkeypatch):
+    """Pictures in folders are exchanged before they are mixed, unlike images in memory."""
+    pictures = write_splits(tmp_path / "pictures", 33, 10, 9)
+    config = RunConfig(
+        data=f"folder:{pictures}", size=8, model="nets_of_mine:net", strategy="hmix", per_sample=True,
+        epochs=3, batch=8, lr=0.05, precision="float64",
+    )  # fmt: skip
+    process = torchrun(tmp_path / "two", config, net, "--workers", "2")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    monkeypatch.syspath_prepend(str(net))
+    alone = train(config, quiet(tmp_path / "one", workers=0))["result"]
+    two, one = (load_file(tmp_path / k / config.name / "weights.safetensors") for k in ("two", "one"))
+    for k in one:
+        torch.testing.assert_close(two[k], one[k], rtol=1e-9, atol=1e-11)
+    both = finished(config, tmp_path / "two")
+    assert both is not None
+    assert (both["result"]["processes"], both["result"]["test_correct"]) == (2, alone["test_correct"])
+    other = train(replace(config, strategy="vanilla"), quiet(tmp_path / "one", workers=0))["result"]
+    assert other["weights_sha256"] != alone["weights_sha256"]
 
 
 def test_two_processes_with_batch_statistics_killed_and_resumed(net, tmp_path):
