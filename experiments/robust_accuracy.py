@@ -20,7 +20,7 @@ Expectations, set down before the first run and reported whatever comes of them:
 
 Checks, which must hold: the inequality where every image satisfies its assumption; its failure in the counter-example;
 gradient attacks are not beaten by Square on a significant number of images (masked gradients).
-Cost: about 3 s to train a network and 10 s to attack it on one core, 90 networks. Record: ``robust_accuracy.json``.
+Cost: about 2 s to train a network and 9 s to attack it on one core, 90 networks of which 30 are attacked. Record: ``robust_accuracy.json``.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Config:
     kinds: tuple[str, ...] = ("conv", "linear", "relu")
     strategies: tuple[str, ...] = ("vanilla", "mixup", "cutmix", "hmix", "gmix", "choice")
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    epochs: int = 40
-    linf: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2)
-    l2: tuple[float, ...] = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
-    images: int = 300
+    epochs: int = 25
+    linf: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.15)
+    l2: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    images: int = 200
     steps: int = 50
     restarts: int = 2
-    queries: int = 300
+    queries: int = 200
 
     def __post_init__(self) -> None:
         if "vanilla" not in self.strategies or not self.mixing:

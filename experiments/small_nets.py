@@ -40,7 +40,7 @@ class Net:
     strategy: str = "vanilla"
     seed: int = 0
     images: int | None = None
-    epochs: int = 40
+    epochs: int = 25
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -58,7 +58,7 @@ class Net:
         return SoftmaxCrossEntropy() if self.kind == "conv" else Logistic()
 
     def run(self) -> RunConfig:
-        """Settings of its training; those that the networks of `digit_nets` have, a mask for each image."""
+        """Settings of its training: optimiser and schedule of `digit_nets`, a mask for each image."""
         return RunConfig(
             model=KINDS[self.kind],
             strategy=self.strategy,

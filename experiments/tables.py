@@ -13,7 +13,16 @@ from typing import Any
 
 import tyro
 
-from experiments import tables_accuracy, tables_bench, tables_first_layer, tables_gap, tables_laws, tables_tasks
+from experiments import (
+    tables_accuracy,
+    tables_bench,
+    tables_first_layer,
+    tables_gap,
+    tables_generalization,
+    tables_laws,
+    tables_robust,
+    tables_tasks,
+)
 from experiments.accuracy import imagenet_command
 from experiments.record import RECORDS, read_record
 from figures import accuracy, alpha, coefficients, engine, first_layer, gap, laws, masks, remainder, tasks
@@ -22,8 +31,9 @@ Records = dict[str, dict[str, Any]]
 EXPERIMENTS = (
     "digit_nets", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery", "law_zoo", "alpha_sweep",
 )  # fmt: skip
-STUDIES = ("first_layer", "task_winners", "accuracy")  # longer; run by hand, with ``make studies``
-BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train")
+# Longer; run by hand, with ``make studies``.
+STUDIES = ("first_layer", "task_winners", "robust_accuracy", "generalization", "reliability", "accuracy")
+BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks")
 OPTIONAL = ("bench_taylor_gpu",)
 
 
@@ -103,6 +113,9 @@ def blocks(records: Records) -> dict[str, str]:
         "caption-gap": gap.CAPTION,
         "caption-remainder": remainder.CAPTION,
         "caption-engine": engine.CAPTION,
+        "bench-attacks": tables_bench.attacks(records["bench_attacks"]),
+        **tables_robust.blocks(records),
+        **tables_generalization.blocks(records),
     }
 
 

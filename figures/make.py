@@ -9,7 +9,21 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from figures import accuracy, alpha, coefficients, engine, first_layer, gap, laws, masks, remainder, tasks
+from figures import (
+    accuracy,
+    alpha,
+    coefficients,
+    engine,
+    first_layer,
+    gap,
+    generalization,
+    laws,
+    masks,
+    reliability,
+    remainder,
+    robust,
+    tasks,
+)
 from figures.style import use_style
 
 FIGURES: dict[str, Callable[[Path, Path], list[Path]]] = {
@@ -27,6 +41,9 @@ BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {
     "first_layer_filters": first_layer.draw_filters,
     "tasks": tasks.draw,
     "accuracy": accuracy.draw,
+    "robust": robust.draw,
+    "generalization": generalization.draw,
+    "reliability": reliability.draw,
 }
 
 

@@ -44,18 +44,23 @@ def test_a_missing_record_names_its_command(tmp_path):
 
 
 def test_every_figure_has_a_caption():
-    import figures.accuracy
-    import figures.alpha
-    import figures.coefficients
-    import figures.engine
-    import figures.first_layer
-    import figures.gap
-    import figures.laws
-    import figures.masks
-    import figures.remainder
-    import figures.tasks
+    from figures import (
+        accuracy,
+        alpha,
+        coefficients,
+        engine,
+        first_layer,
+        gap,
+        generalization,
+        laws,
+        masks,
+        reliability,
+        remainder,
+        robust,
+        tasks,
+    )
 
-    modules = (figures.alpha, figures.coefficients, figures.engine, figures.gap, figures.laws, figures.masks)
-    for module in (*modules, figures.remainder, figures.first_layer, figures.tasks, figures.accuracy):
+    modules = (accuracy, alpha, coefficients, engine, first_layer, gap, generalization, laws, masks, reliability)
+    for module in (*modules, remainder, robust, tasks):
         assert len(module.CAPTION) > 100
-    assert len(figures.first_layer.CAPTION_FILTERS) > 100
+    assert len(first_layer.CAPTION_FILTERS) > 100
