@@ -20,7 +20,8 @@ Expectations, set down before the first run and reported whatever comes of them:
 
 Checks, which must hold: the inequality where every image satisfies its assumption; its failure in the counter-example;
 gradient attacks are not beaten by Square on a significant number of images (masked gradients).
-Cost: about 2 s to train a network and 9 s to attack it on one core, 90 networks of which 30 are attacked. Record: ``robust_accuracy.json``.
+Cost: about 2 s to train a network and 9 s to attack it on one core, 90 networks of which 30 are attacked.
+Record: ``robust_accuracy.json``.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from experiments.data import load_data
 from experiments.images import DataSet, Images
 from experiments.networks import Normalised, build
 from experiments.parallel import one_thread
-from experiments.record import RESULTS, cached, code_digest, current, write_whole
+from experiments.record import RESULTS, cached, code_digest, write_whole
 from experiments.run_config import RunConfig
 from msda_theory.data import ImageData
 from msda_theory.losses import Logistic, Loss, SoftmaxCrossEntropy
@@ -109,12 +109,6 @@ def _in_memory(data: DataSet) -> tuple[Images, Images]:
     assert isinstance(data.train, Images), "digits are in memory"
     assert isinstance(data.test, Images), "digits are in memory"
     return data.train, data.test
-
-
-def known(net: Net, folder: Path = RESULTS) -> dict[str, Any] | None:
-    """The record of a network that was already trained with this configuration and code."""
-    path = folder / "small_nets" / f"{net.name}.json"
-    return current(path, net, code_digest(*SOURCES), needs=[path.with_suffix(".safetensors")])
 
 
 def train_one(net: Net, folder: Path = RESULTS) -> dict[str, Any]:
