@@ -35,6 +35,7 @@ studies: install              ## longer experiments, of which the records are co
 	$(SINGLE) $(BIN)/python -m experiments.first_layer --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.task_winners --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.robust_accuracy --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.robust_ensemble --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.generalization --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.reliability --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.accuracy --jobs $(JOBS)

@@ -10,16 +10,19 @@ theory behind it is an inequality between losses, docs/theory.md, Eq. (4). Measu
   digits) and, in the form for several outputs (4c), on the convolutional networks: for every training, strategy and
   law; the share of images that satisfy its assumption; how far the second-order adversarial loss is from the true one.
 
-Expectations, set down before the first run and reported whatever comes of them:
+Expectations, set down before the study ran (after trials of the code with one or two networks of a few epochs) and
+reported whatever comes of them; radii, images and epochs were cut later, for time, before any result of the study:
 
 - robust: every mixing strategy is more accurate than vanilla under the worst case at every radius where the networks
   differ at all (vanilla's mean accuracy between 5 and 95 %);
 - strong: at the largest such radius of each norm too;
-- specific: the right side of (4) rises more (relative to the left one) on networks trained with mixing than on vanilla
-  ones: were it not so, the inequality, which holds for vanilla networks as well, would explain nothing.
+- specific: the right side of (4) rises more (relative to the left one) on networks trained with the strategy than on
+  vanilla ones: were it not so, the inequality, which holds for vanilla networks as well, would explain nothing.
+
+Asked after the first run: under one and the same inequality, is it tighter on the more robust networks (``agreement``)?
 
 Checks, which must hold: the inequality where every image satisfies its assumption; its failure in the counter-example;
-gradient attacks are not beaten by Square on a significant number of images (masked gradients).
+no network is broken by Square, without gradients, on significantly more images than by gradients.
 Cost: about 2 s to train a network and 9 s to attack it on one core, 90 networks of which 30 are attacked.
 Record: ``robust_accuracy.json``.
 """
@@ -38,7 +41,7 @@ from experiments import small_nets
 from experiments.parallel import one_thread, spread
 from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish
 from experiments.robust_measures import attacked, bounds, counter_example, inner, rows
-from experiments.robust_stats import attack_table, bound_table, expectations, masked
+from experiments.robust_stats import LEVEL, agreement, attack_table, bound_table, expectations, masked
 from experiments.small_nets import Net
 
 SOURCES = (*small_nets.SOURCES, "robust_accuracy.py", "robust_measures.py", "robust_stats.py")
@@ -116,12 +119,14 @@ def _measure(net: Net, config: Config, folder: Path) -> dict[str, Any]:
     images = train[: config.images]
     found = bounds(model, images, config.mixing, net.loss)
     out: dict[str, Any] = {"kind": net.kind, "training": net.strategy, "seed": net.seed, "bounds": rows(found)}
+    exact = [b for b in found if b.law == "exact" and b.centred and net.strategy in ("vanilla", b.strategy)]
+    out["inner"] = [inner(model, images, b, net.loss, affine=net.kind == "linear") for b in exact]
     if net.kind == "conv":
         budget = {k: getattr(config, k) for k in ("steps", "restarts", "queries")}
-        grids = {"linf": config.linf, "l2": config.l2}
-        return out | {"attacks": attacked(model, test[: config.images], grids, seed=0, **budget)}
-    own = [b for b in found if (b.strategy, b.law, b.centred) == (net.strategy, "exact", True)]
-    return out | {"inner": inner(model, images, own[0], affine=net.kind == "linear", seed=0) if own else None}
+        out["attacks"] = attacked(
+            model, test[: config.images], {"linf": config.linf, "l2": config.l2}, seed=0, **budget
+        )
+    return out
 
 
 def _summary(config: Config, results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -133,6 +138,7 @@ def _summary(config: Config, results: list[dict[str, Any]]) -> dict[str, Any]:
         "attacks": attacks,
         "masked": masked(results),
         "bounds": inequality,
+        "agreement": agreement(attacks, inequality),
         "expectations": expectations(attacks, inequality),
         "checks": _checks(config, results),
     }
@@ -147,7 +153,7 @@ def _checks(config: Config, results: list[dict[str, Any]]) -> list[dict[str, Any
     return [
         check(
             "the inequality holds wherever every image satisfies its assumption",
-            all(row["holds"] for row in proven),
+            all(row["holds"] for row in proven) and bool(proven),
             f"{len(proven)} of {len(found)} cases, smallest left - right {worst:.2g}",
         ),
         check(
@@ -157,19 +163,16 @@ def _checks(config: Config, results: list[dict[str, Any]]) -> list[dict[str, Any
         ),
         check(
             "no gradients are masked",
-            not any(row["p_value"] < 0.01 for row in hidden),
-            f"{sum(row['only_free'] for row in hidden)} images broken by Square alone, "
-            f"{sum(row['only_gradient'] for row in hidden)} by gradients alone",
+            not hidden["found"],
+            f"{hidden['only_free']} images broken by Square alone, {hidden['only_gradient']} by gradients alone; "
+            f"smallest p of {hidden['tests']} sign tests {hidden['smallest_p']:.2g}, level {LEVEL} over all",
         ),
     ]
 
 
 def main(config: Annotated[Config, tyro.conf.arg(name="")] = Config(), jobs: int = os.cpu_count() or 1) -> None:
     """Train and measure over ``jobs`` processes; print what was expected and what came."""
-    record = run(config, jobs=jobs)
-    for e in record["result"]["expectations"]:
-        print(f"{'as expected' if e['holds'] else 'NOT as expected'}: {e['check']}: {e['detail']}")
-    finish(record)
+    finish(run(config, jobs=jobs))
 
 
 if __name__ == "__main__":

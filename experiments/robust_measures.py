@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,21 +36,32 @@ def attacked(
 ) -> dict[str, Any]:
     """Of each norm and attack: the number of the radius that first broke each image, as many as radii if none did.
 
-    Attacks are those of `robustness`, in float32, with the same starts for every network of equal ``seed``.
+    Attacks are those of `robustness`, in float32, with the same starts for every network of equal ``seed``. With them,
+    for each radius, the images broken without gradients alone, with gradients alone, and the p-value of the sign test.
     """
     images = ImageData(data.x.float(), data.y, data.num_classes)
-    net = model.float()
+    net = copy.deepcopy(model).float()
     found = {}
     for norm, eps in grids.items():
         rng = stream(seed, "attacks", norm)
-        budget = {"steps": steps, "restarts": restarts, "queries": queries}
-        result = robustness(net, images, norm=norm, eps=eps, rng=rng, batch_size=len(data), **budget)  # type: ignore[arg-type]
+        result = robustness(
+            net,
+            images,
+            norm=norm,
+            eps=eps,
+            steps=steps,
+            restarts=restarts,
+            queries=queries,
+            rng=rng,
+            batch_size=len(data),
+        )
+        pairs = result.gradient_versus_free
         found[norm] = {
             "broken_at": {name: broken_at(result, name) for name in result.attacks},
-            "only_free": [p.only_first for p in result.gradient_versus_free],
-            "only_gradient": [p.only_second for p in result.gradient_versus_free],
+            "only_free": [p.only_first for p in pairs],
+            "only_gradient": [p.only_second for p in pairs],
+            "p_free": [p.p_value if p.mean > 0 else 1.0 for p in pairs],
         }
-    model.double()
     return found
 
 
@@ -70,17 +82,17 @@ def rows(bounds: list[AdversarialBound]) -> list[dict[str, Any]]:
     return found
 
 
-def inner(model: nn.Module, data: ImageData, bound: AdversarialBound, *, affine: bool, seed: int) -> dict[str, float]:
-    """Mean rise of the loss within the radii of a bound of one output: to second order, and truly.
+def inner(model: nn.Module, data: ImageData, bound: AdversarialBound, loss: Loss, *, affine: bool) -> dict[str, Any]:
+    """Mean rise of the loss within the radii of a bound: to second order, and truly.
 
     The true one is exact for an affine model, and a lower bound by attacks otherwise.
     """
     if affine:
-        true = linear_inner_maximum(model, data, bound.eps, loss=Logistic())
+        true = linear_inner_maximum(model, data, bound.eps, loss=loss)
     else:
-        true = inner_maximum(model, data, bound.eps, loss=Logistic(), rng=stream(seed, "inner"))
-    rises = (bound.adversarial - bound.loss, true - bound.loss)
-    return dict(zip(("second_order", "true"), (float(r.mean()) for r in rises), strict=True))
+        true = inner_maximum(model, data, bound.eps, loss=loss, rng=stream(0, "inner"))
+    rises = {"second_order": bound.adversarial - bound.loss, "true": true - bound.loss}
+    return {"strategy": bound.strategy, **{name: float(r.mean()) for name, r in rises.items()}}
 
 
 def counter_example(size: float = 0.3) -> AdversarialBound:

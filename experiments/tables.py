@@ -32,7 +32,15 @@ EXPERIMENTS = (
     "digit_nets", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery", "law_zoo", "alpha_sweep",
 )  # fmt: skip
 # Longer; run by hand, with ``make studies``.
-STUDIES = ("first_layer", "task_winners", "robust_accuracy", "generalization", "reliability", "accuracy")
+STUDIES = (
+    "first_layer",
+    "task_winners",
+    "robust_accuracy",
+    "robust_ensemble",
+    "generalization",
+    "reliability",
+    "accuracy",
+)
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks")
 OPTIONAL = ("bench_taylor_gpu",)
 

@@ -35,13 +35,19 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
 def gaps(record: Record) -> str:
     """Losses, accuracies and gaps of every cell, with paired differences to vanilla, as Markdown."""
     head = ["network", "images", "trained with", "training accuracy (%)", "test accuracy (%)", "over vanilla"]
+    head += ["gap of accuracy (points)", "over vanilla", "test loss (nats)", "over vanilla"]
     head += ["gap of the loss (nats)", "over vanilla"]
     lines = [f"| {' | '.join(head)} |", "|---|--:|---|" + "--:|" * (len(head) - 3)]
     for r in record["result"]["rows"]:
-        d = r["difference"]
         cells = [KINDS[r["kind"]], f"{r['images']:,}", NAMES[r["training"]], f"{100 * r['train_accuracy']['mean']:.1f}"]
-        cells += [_value(r["test_accuracy"], 100, ".1f"), _difference(d and d["test_accuracy"], 100, ".1f")]
-        cells += [_value(r["loss_gap"], 1, ".4f"), _difference(d and d["loss_gap"], 1, ".4f")]
+        for name, scale, spec in (
+            ("test_accuracy", 100, ".1f"),
+            ("accuracy_gap", 100, ".1f"),
+            ("test_loss", 1, ".3f"),
+            ("loss_gap", 1, ".3f"),
+        ):
+            d = r["difference"] and r["difference"][name]
+            cells += [_value(r[name], scale, spec), _difference(d, scale, spec)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -56,7 +62,7 @@ def dimensions(record: Record) -> str:
         cells.append("infinite" if d["infinite"] else f"{d['dimension']:.1f}")
         cells += [
             str(d["rank"]),
-            f"{100 * d['outside']:.2g}",
+            f"{100 * d['outside']:.1f}",
             "infinite" if d["bound"] is None else f"{d['bound']:.4f}",
         ]
         cells.append(f"{found['mean']:.4f} ± {found['se']:.4f}" if found else "infinite")
@@ -67,14 +73,16 @@ def dimensions(record: Record) -> str:
 def orders(record: Record) -> str:
     """Orders by bound and by gap, as Markdown."""
     lines = [
-        "| network | images | law | gamma | by bound, smallest first | by gap of the loss | tau | p |",
-        "|---|--:|---|---|---|---|--:|--:|",
+        "| network | images | law | gamma | by bound, smallest first | by gap of the loss | tau | p | tau of each seed "
+        "| pairs of gaps told apart | of these as the bound says |",
+        "|---|--:|---|---|---|---|--:|--:|--:|--:|--:|",
     ]
     for o in record["result"]["orders"]:
         by = [", ".join(NAMES[s] for s in o[k]) for k in ("by_bound", "by_gap")]
         lines.append(
             f"| {KINDS[o['kind']]} | {o['images']:,} | {LAWS[o['law']]} | {o['gamma']} | {by[0]} | {by[1]} "
-            f"| {o['tau']:+.1f} | {o['p_value']:.3f} |"
+            f"| {o['tau']:+.1f} | {o['p_value']:.3f} | {_value(o['tau_seeds'], 1, '+.2f')} "
+            f"| {o['told']} of {o['pairs']} | {o['concordant']} |"
         )
     return "\n".join(lines)
 
@@ -85,33 +93,48 @@ def setting(record: Record) -> str:
     return (
         f"Digits in [0, 1], {result['test_images']} test images, unmixed; {len(config['seeds'])} networks a row; ± is "
         "half a 95 % interval over networks (Student's t), of differences paired by seed, bold where it leaves out 0; "
-        "the test images are the same for all. Complexities: mean over "
-        f"{config['signs']:,} sign vectors ± standard error; *outside*: share of the images' second moment outside the "
-        "kept space (5b). p: exact, one-sided, over all orders; with 5 strategies at least 1/120. Not corrected for "
-        f"their number. {record['machine']}; torch {record['versions']['torch']}; `{record['command']}`."
+        "at differences of test accuracy it covers the choice of test images too, which are the same for all. "
+        f"Complexities: mean over {config['signs']:,} sign vectors ± standard error; *outside*: share of the images' "
+        "second moment outside the kept space (5b). p: exact, one-sided, over all orders; with 5 strategies at least "
+        f"1/120. Not corrected for their number. {record['machine']}; torch {record['versions']['torch']}; "
+        f"`{record['command']}`."
     )
 
 
 def ledger(record: Record) -> str:
     """Measured column of claim C4 on digits."""
-    found = {e["key"]: e["detail"] for e in record["result"]["expectations"]}
+    rows = [r for r in record["result"]["rows"] if r["difference"]]
+    parts = []
+    for kind, images in dict.fromkeys((r["kind"], r["images"]) for r in rows):
+        own = [r["difference"] for r in rows if (r["kind"], r["images"]) == (kind, images)]
+        names = {"test_accuracy": "test accuracy", "test_loss": "test loss", "loss_gap": "gap of the loss"}
+        sides = {k: [d[k]["side"] for d in own] for k in names}
+        counts = [f"{n} {sides[k].count('above')} / {sides[k].count('below')}" for k, n in names.items()]
+        parts.append(f"{KINDS[kind]}, {images:,} images: {', '.join(counts)} of {len(own)}")
     equal = [o for o in record["result"]["orders"] if o["gamma"] == "equal" and o["law"] == "exact"]
-    taus = ", ".join(f"{o['tau']:+.1f} ({KINDS[o['kind']]}, {o['images']:,} images)" for o in equal)
+    taus = ", ".join(
+        f"{o['tau']:+.1f} ({KINDS[o['kind']]}, {o['images']:,} images; right about {o['concordant']} of the "
+        f"{o['told']} pairs that are told apart)"
+        for o in equal
+    )
     return (
-        f"Digits, convolutional and linear models: gap of the loss {found['gap']}; test accuracy {found['accuracy']}. "
-        f"Rank correlation of the Rademacher bound with the gap over five strategies: {taus}."
+        f"Digits, above / below vanilla by 95 % intervals, of the mixing strategies: {'; '.join(parts)}. Rank "
+        f"correlation of the Rademacher bound (exact law, equal gamma) with the gap of the loss over five strategies: "
+        f"{taus}."
     )
 
 
 def calibration(record: Record) -> str:
     """Calibration of every training, as Markdown."""
-    head = ["trained with", "ECE", "of which noise", "over vanilla", "confidence minus accuracy", "log loss", "Brier"]
+    head = ["trained with", "ECE", "bootstrap intervals", "bootstrap noise", "over vanilla"]
+    head += ["confidence minus accuracy", "log loss", "Brier"]
     lines = [f"| {' | '.join(head)} |", "|---|" + "--:|" * (len(head) - 1)]
     for r in record["result"]["rows"]:
-        d = r["difference"]
-        cells = [NAMES[r["training"]], _value(r["ece"], 1, ".3f"), f"{r['ece_noise']['mean']:.3f}"]
-        cells += [_difference(d and d["ece"], 1, ".3f"), _value(r["overconfidence"], 1, "+.3f")]
-        cells += [_value(r["nll"], 1, ".3f"), _value(r["brier"], 1, ".3f")]
+        d, ends = r["difference"], r["ece_intervals"]
+        low, high = (sum(e[k] for e in ends) / len(ends) for k in (0, 1))
+        cells = [NAMES[r["training"]], _value(r["ece"], 1, ".3f"), f"{low:.3f} to {high:.3f}"]
+        cells += [f"{r['ece_noise']['mean']:.3f}", _difference(d and d["ece"], 1, ".3f")]
+        cells += [_value(r["overconfidence"], 1, "+.3f"), _value(r["nll"], 1, ".3f"), _value(r["brier"], 1, ".3f")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -135,7 +158,9 @@ def reliability_setting(record: Record) -> str:
     return (
         f"Convolutional networks on digits in [0, 1], {result['test_images']} test images, {len(config['seeds'])} "
         "networks a row. ECE: expected calibration error, 15 bins of equal width, mean over networks ± half a 95 % "
-        f"interval (Student's t); *noise*: what {config['resamples']:,} bootstrap samples of the images move it by. "
+        f"interval (Student's t). Bootstrap over images, {config['resamples']:,} samples: ends of the conservative "
+        "95 % intervals, and the mean distance of resampled gaps, both means over networks; a calibrated network has an "
+        "ECE of about the latter. "
         "Damaged images: vanilla's accuracy in %, others minus vanilla in points, ± covers networks and images, bold "
         f"where it leaves out 0; not corrected for their number. {record['machine']}; torch "
         f"{record['versions']['torch']}; `{record['command']}`."
