@@ -249,7 +249,7 @@ def both_below(t: np.ndarray, r: float) -> np.ndarray:
 
 
 def soft_product(t: float, variance: float, covariance: float) -> float:
-    """``E M_j M_k`` from the definition ``M = Phi((t - V) / sqrt(1 - variance))``, by a sum over a grid of (V_j, V_k)."""
+    """``E M_j M_k`` from the definition ``M = Phi((t - V) / sqrt(1 - variance))``, by a sum over a grid of V."""
     e = np.arange(-9, 9.05, 0.1)
     first = math.sqrt(variance) * e[:, None]
     second = covariance / variance * first + math.sqrt(max(variance - covariance**2 / variance, 0.0)) * e[None, :]

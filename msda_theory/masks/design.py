@@ -24,7 +24,8 @@ class Design:
     Attributes:
         strategy: the field.
         wanted: wanted a(p).
-        obtained: a(p) of the field under the exact law, exact up to rounding: ``moments(...).second.by_displacement()``.
+        obtained: a(p) of the field under the exact law, exact up to rounding, as
+            ``moments(...).second.by_displacement()``.
         out_of_range: displacements whose wanted value no field has, whatever the others.
         lowest: smallest spectral value of the covariance that has the wanted a(p) pair by pair, over the mean of the
             spectrum; where it is negative no field has that covariance.
@@ -93,7 +94,9 @@ def design(
     check_option("label", label, LABELS)
     shape = _checked(wanted)
     if label == "pixels" and edges == "window":
-        raise ValueError("with label='pixels' only periodic fields are designed; use edges='periodic' or nominal labels.")
+        raise ValueError(
+            "with label='pixels' only periodic fields are designed; use edges='periodic' or nominal labels."
+        )
     torus = shape if edges == "periodic" else (2 * shape[0], 2 * shape[1])
     target, weight = _fold(wanted, shape, torus)
     curve = Orthant.of(alpha)
@@ -197,7 +200,9 @@ def _checked(wanted: Array) -> Shape:
             "msda_theory.masks.wishes or from second.by_displacement()."
         )
     if not np.isfinite(wanted).all():
-        raise ValueError(f"the wanted a(p) must be finite, got {int((~np.isfinite(wanted)).sum())} values that are not.")
+        raise ValueError(
+            f"the wanted a(p) must be finite, got {int((~np.isfinite(wanted)).sum())} values that are not."
+        )
     gap = float(np.abs(wanted - wanted[::-1, ::-1]).max())
     if not gap <= _MARGIN:
         raise ValueError(f"the wanted a(p) must be equal at p and -p, got a gap of {gap:.3g}; average the two.")

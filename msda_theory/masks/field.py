@@ -69,8 +69,9 @@ class Covariance:
         return self.values[np.ix_(rows, columns)]
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Covariance) and self.size == other.size
-        return same and np.array_equal(self.values, other.values)
+        if not isinstance(other, Covariance):
+            return NotImplemented
+        return self.size == other.size and np.array_equal(self.values, other.values)
 
     def __hash__(self) -> int:
         return hash((self.size, self.values.tobytes()))
@@ -170,7 +171,7 @@ def excess(alpha: float) -> float:
 
 
 def _wrapped(length: float, n: int) -> Float64[Array, " n"]:
-    """``sum_k exp(-(p + k n)^2 / (2 length^2))`` over its value at 0, for p = 0 .. n-1; the indicator of 0 at length 0."""
+    """``sum_k exp(-(p + k n)^2 / (2 length^2))`` over its value at 0, p = 0 .. n-1; at length 0 1{p = 0}."""
     if length == 0:
         return (np.arange(n) == 0).astype(float)
     turns = int(np.ceil(9 * length / n)) + 1

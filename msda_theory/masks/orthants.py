@@ -45,7 +45,7 @@ class Orthant:
         return np.asarray(self.series(np.arcsin(r)))
 
     def slope(self, r: Float64[Array, "*n"]) -> Float64[Array, "*n"]:
-        """``dS/dr = K / (2 pi sqrt(1 - r^2))``; at r = 1 and -1, where it is infinite or 0 / 0, that of the last float."""
+        """``dS/dr = K / (2 pi sqrt(1 - r^2))``; at 1 and -1 that of a neighbour, as it is infinite or 0 / 0."""
         return np.asarray(self.kernel(np.arcsin(r))) / (2 * np.pi * np.sqrt(np.maximum(1 - r**2, 1e-16)))
 
     def inverse(self, s: Float64[Array, "*n"]) -> Float64[Array, "*n"]:

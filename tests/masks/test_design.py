@@ -114,7 +114,9 @@ def test_what_was_obtained_is_the_law_of_the_draws():
     shape = (5, 8)
     made = design(wishes.decaying(shape, near=HIGH, far=MIDDLE, length=1.0), label="nominal")
     q = made.strategy.partner_weights(40_000, shape, rng=np.random.default_rng(3))
-    found = np.stack([q[:, 2, 3] * q[:, 2 + py, 3 + px] for py, px in ((0, 0), (0, 1), (1, 1), (2, -3), (-2, 4))], axis=1)
+    found = np.stack(
+        [q[:, 2, 3] * q[:, 2 + py, 3 + px] for py, px in ((0, 0), (0, 1), (1, 1), (2, -3), (-2, 4))], axis=1
+    )
     truth = np.array([made.wanted[4 + py, 7 + px] for py, px in ((0, 0), (0, 1), (1, 1), (2, -3), (-2, 4))])
     assert_unbiased(found, truth)
     assert fails(lambda: assert_unbiased(found, 1.05 * truth))
@@ -203,7 +205,9 @@ def test_a_soft_wish_has_soft_masks():
 @pytest.mark.parametrize("diagonal", [0.1, 0.4])
 def test_a_diagonal_out_of_reach_is_refused(diagonal):
     wish = wishes.flat((4, 4), diagonal=diagonal, level=0.2)
-    with pytest.raises(ValueError, match=r"the wanted a\(0\) must lie in \[0.166667, 0.333333\] for alpha = 1, got 0\.[14]"):
+    with pytest.raises(
+        ValueError, match=r"the wanted a\(0\) must lie in \[0.166667, 0.333333\] for alpha = 1, got 0\.[14]"
+    ):
         design(wish)
 
 

@@ -53,9 +53,7 @@ def test_the_curve_equals_quadrature_over_lam(alpha):
 
 def test_the_curve_of_uniform_lam_is_an_arc_sine():
     r = np.linspace(-1, 1, 41)
-    np.testing.assert_allclose(
-        Orthant.of(1.0)(r), 0.25 + np.arcsin((1 + r) / 2) / (2 * np.pi), rtol=0, atol=1e-14
-    )
+    np.testing.assert_allclose(Orthant.of(1.0)(r), 0.25 + np.arcsin((1 + r) / 2) / (2 * np.pi), rtol=0, atol=1e-14)
 
 
 def test_the_curve_at_large_alpha_is_that_of_lam_one_half():
@@ -108,7 +106,9 @@ def test_closed_moments_equal_quadrature_pair_by_pair(field, shape, law):
     moments = field.moments(shape, law=law)
     np.testing.assert_allclose(moments.mean, mean, rtol=0, atol=1e-10)
     np.testing.assert_allclose(moments.second.dense(), second, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(moments.second.by_displacement(), reference.displacement_means(second, shape), atol=1e-10)
+    np.testing.assert_allclose(
+        moments.second.by_displacement(), reference.displacement_means(second, shape), atol=1e-10
+    )
     assert moments.provenance.method == "quadrature"
     wrong = field.moments(shape, law=law).second.dense() + 1e-9
     with pytest.raises(AssertionError):
@@ -152,7 +152,9 @@ def test_limits(law):
             np.testing.assert_allclose(blend.mean, mixup.mean, rtol=0, atol=1e-12)
         apart = Field(alpha=alpha, length=0.0).moments((3, 4), law=law).second.dense()
         together = Field(alpha=alpha, length=1e4).moments((3, 4), law=law).second.dense()
-        own = alpha / (2 * alpha + 1)  # masks of 0 and 1 have a_jj = qbar; other pairs are independent given lam, or equal
+        own = alpha / (
+            2 * alpha + 1
+        )  # masks of 0 and 1 have a_jj = qbar; other pairs are independent given lam, or equal
         np.testing.assert_allclose(apart, own / 2 + np.eye(12) * own / 2, rtol=0, atol=1e-12)
         np.testing.assert_allclose(together, own, rtol=0, atol=1e-5)
 
@@ -256,7 +258,9 @@ def test_small_alpha_draws_whole_images():
         batch = field.sample(300, (4, 4), rng=rng(6))
         ends = (batch.lam == 0) | (batch.lam == 1)
         assert ends.sum() > 50
-        np.testing.assert_array_equal(batch.mask[ends], np.broadcast_to(batch.lam[ends, None, None], (ends.sum(), 4, 4)))
+        np.testing.assert_array_equal(
+            batch.mask[ends], np.broadcast_to(batch.lam[ends, None, None], (ends.sum(), 4, 4))
+        )
 
 
 # --- the field in the expansion ---------------------------------------------------------------------------------------
@@ -364,7 +368,7 @@ def test_covariances_are_checked():
         Covariance(1.1 * values, (3, 4))
     lopsided = values.copy()
     lopsided[0, 1] = 0.1
-    with pytest.raises(ValueError, match="a covariance must be equal at p and -p, got a gap of 0.1; average"):
+    with pytest.raises(ValueError, match=r"a covariance must be equal at p and -p, got a gap of 0\.1; average"):
         Covariance(lopsided, (3, 4))
     with pytest.raises(ValueError, match=r"a covariance must have a spectrum >= 0, got -1\.2; use design\(\)"):
         flat_covariance((3, 4), -0.2)

@@ -258,7 +258,9 @@ def test_stationary_moments_of_any_rectangle(shape):
 
 
 def test_stationary_moments_need_a_table_of_displacements():
-    with pytest.raises(ValueError, match=r"expected one value for each displacement \[2H-1, 2W-1\], got a table of shape"):
+    with pytest.raises(
+        ValueError, match=r"expected one value for each displacement \[2H-1, 2W-1\], got a table of shape"
+    ):
         Stationary(np.zeros((4, 5)))
     with pytest.raises(ValueError, match="a table of displacements must be equal at p and -p, got a gap of 1;"):
         Stationary(np.array([[0.0, 0.5, 1.0]]))
