@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from figures.style import PAGE, load, save
 
 CAPTION = (
-    "Masks from Gaussian fields designed for a wanted coefficient a(p) of the pixel pairs, 8x8 digits. Upper left: mean "
+    "Masks from Gaussian fields designed for a wanted coefficient a(p) of pixel pairs, 8x8 digits. Upper left: mean "
     "over the pairs at each distance, exact law; points wanted, lines obtained (no sampling error). Upper right: test "
     "accuracy (mean and standard error over networks) of networks trained with each law. Below: draws from each law "
     "(black 0: the pixel is the partner's), with their label weights. flat: independent pixels; short and long: "
@@ -35,7 +35,8 @@ def draw(records: Path, out: Path) -> list[Path]:
     result = load(records, "designed_law")
     designs = result["designs"]
     figure = Figure(figsize=(PAGE, 2.4 + 0.75 * len(designs)))
-    above, below = figure.subfigures(2, 1, height_ratios=(2.4, 0.75 * len(designs)))
+    panels: Any = figure.subfigures(2, 1, height_ratios=(2.4, 0.75 * len(designs)))
+    above, below = panels
     left, right = above.subplots(1, 2, width_ratios=(1.2, 1))
     for entry in designs:
         _curve(left, entry)
