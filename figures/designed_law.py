@@ -13,9 +13,10 @@ from figures.style import PAGE, load, save
 CAPTION = (
     "Masks from Gaussian fields designed for a wanted coefficient a(p) of pixel pairs, 8x8 digits. Upper left: mean "
     "over the pairs at each distance, exact law; points wanted, lines obtained (no sampling error); the fields are "
-    "periodic, so that pixels 7 apart along a side are neighbours. Upper right: test accuracy (mean and standard error over networks) of networks trained with each law. Below: draws from each law "
-    "(black 0: the pixel is the partner's), with their label weights. flat: independent pixels; short and long: "
-    "exponential decay over 1 and 4 pixels; twin: a(p) of CutMix with a periodic box."
+    "periodic, so that pixels 7 apart along a side are neighbours. Upper right: test accuracy (mean and standard error "
+    "over networks) of networks trained with each law. Below: draws from each law (black 0: the pixel is the "
+    "partner's), with their label weights. flat: independent pixels; short and long: exponential decay over 1 and 4 "
+    "pixels; twin: a(p) of CutMix with a periodic box."
 )
 COLOURS = {"flat": "#CC79A7", "short": "#56B4E9", "long": "#009E73", "twin": "#D55E00"}
 TRAINING = {
