@@ -23,7 +23,9 @@ from msda_theory.dense import pair_weights
 from msda_theory.ellipsoids import ellipsoid
 from msda_theory.generalization import effective_dimensions, generalization_gap
 from msda_theory.inner_maximum import inner_maximum, linear_inner_maximum
+from msda_theory.masks.design import design
 from msda_theory.masks.registry import REGISTRY
+from msda_theory.masks.wishes import decaying
 from msda_theory.rademacher import rademacher_complexity
 from msda_theory.robustness import Robustness, paired_differences, robustness
 from msda_theory.stress import stress
@@ -154,13 +156,15 @@ CALLS: dict[str, Callable[[], object]] = {
     "generalization_gap": lambda: generalization_gap(*problem(), problem()[1]),
     "calibration": lambda: calibration(*problem(), resamples=20, rng=rng()),
     "corrupt": lambda: [corrupt(pixels().x, c, rng=rng()) for c in corruptions()],
+    "design": lambda: design(decaying(SHAPE, near=1 / 3, far=0.2, length=2.0, power=2.0)).strategy.moments(SHAPE),
     "stress": lambda: stress({"net": Small().eval()}, pixels(), corruptions(), rng=rng()),
 }
 for _name, _cls in REGISTRY.items():
     CALLS[f"sample {_name}"] = lambda cls=_cls: cls().sample(5, SHAPE, rng=rng())
     CALLS[f"partner_weights {_name}"] = lambda cls=_cls: cls().partner_weights(5, SHAPE, rng=rng())
     CALLS[f"moments {_name}"] = lambda cls=_cls: cls().moments(SHAPE, law="paper")
-    CALLS[f"atoms {_name}"] = lambda cls=_cls: cls().atoms(SHAPE)
+    if _cls.atoms is not mt.Strategy.atoms:  # a Gaussian field is no finite law
+        CALLS[f"atoms {_name}"] = lambda cls=_cls: cls().atoms(SHAPE)
 
 
 def snapshot() -> tuple[object, ...]:
