@@ -21,10 +21,10 @@ from experiments.train import load_network
 from msda_theory.data import ImageData
 from msda_theory.dense import pair_weights
 from msda_theory.distance import gradient_term_by_displacement, gradient_weights
-from msda_theory.gradient_products import gradient_products
+from msda_theory.gradient_products import GradientProducts, gradient_products
 from msda_theory.losses import SoftmaxCrossEntropy
 from msda_theory.masks.registry import strategy as make_strategy
-from msda_theory.moments.displacements import ByDistance
+from msda_theory.moments.displacements import ByDistance, pair_counts
 from msda_theory.moments.moments import LAWS
 
 _DENSE, _COMPARED = 1024, 32  # inputs, and images, of the comparison with the dense expansion
@@ -116,7 +116,7 @@ def measure(network: Network, images: int, laws: Sequence[str], fractions: Seque
         "share": _pixels(shares.curve, mean=False),
         "per_pair": _pixels(pairs.curve, mean=True),
         "pairs": _pixels(ByDistance(shares.curve.distance, shares.curve.pairs, shares.curve.pairs), mean=False),
-        "short": [{"radius": f * side, **_estimate(products.short_share(f * side))} for f in fractions],
+        "short": [_short(products, f * side) for f in fractions],
         "r2": r2,
         "rest": _rest(model, data, laws),
     }
@@ -144,8 +144,11 @@ def _pixels(curve: ByDistance, *, mean: bool) -> Array:
     return np.bincount(index, weights=curve.value * curve.pairs) / np.bincount(index, weights=curve.pairs)
 
 
-def _estimate(value: Any) -> dict[str, float]:
-    return {"mean": value.mean, "se": value.se}
+def _short(products: GradientProducts, radius: float) -> dict[str, float]:
+    """Share of the product mass within ``radius``, its error over images, and the share of the pixel pairs."""
+    share = products.short_share(radius)
+    pairs = GradientProducts(np.stack([pair_counts(products.shape)] * 2), products.centred).short_share(radius)
+    return {"radius": radius, "mean": share.mean, "se": share.se, "pairs": pairs.mean}
 
 
 def cells(results: Sequence[dict[str, Any]], fractions: Sequence[float]) -> list[dict[str, Any]]:
@@ -190,7 +193,12 @@ def _row(training: str, own: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "share": _curve([r["share"] for r in own]),
         "per_pair": _curve([r["per_pair"] for r in own]),
         "short": [
-            {"radius": v["radius"], **interval([r["short"][k]["mean"] for r in own])._asdict(), "se_images": v["se"]}
+            {
+                "radius": v["radius"],
+                "pairs": v["pairs"],
+                **interval([r["short"][k]["mean"] for r in own])._asdict(),
+                "se_images": v["se"],
+            }
             for k, v in enumerate(own[0]["short"])
         ],
         "r2": r2,
@@ -212,8 +220,8 @@ def _differences(
         return []
     out = []
     for k in range(len(fractions)):
-        ends = [[groups[t][s]["short"][k]["mean"] for s in seeds] for t in (first, second)]
-        found = interval(np.subtract(*ends))._asdict()
+        own, other = ([groups[t][s]["short"][k]["mean"] for s in seeds] for t in (first, second))
+        found = interval(np.subtract(own, other))._asdict()
         out.append(
             {
                 "first": first,
