@@ -81,8 +81,8 @@ def draw_r2(records: Path, out: Path, name: str = "gradient_products") -> list[P
         ax.set_title(f"{NAMES[strategy]}'s R2", color=COLOURS[strategy])
     for ax in axes[-1]:
         ax.set_xlabel("distance |p| (pixels)")
-    styles = {"exact": "-", "paper": "--"}
-    handles = [Line2D([], [], color="0.3", linestyle=styles[k], label=v) for k, v in LAWS.items()]
+    handles = [Line2D([], [], color="0.3", label=LAWS["exact"])]
+    handles += [Line2D([], [], color="0.3", linestyle="--", label=LAWS["paper"])]
     handles += [Line2D([], [], color="black", label="on vanilla networks")]
     handles += [Line2D([], [], color=COLOURS[s], label=f"on {NAMES[s]}-trained") for s in laws]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, columnspacing=1.2)
