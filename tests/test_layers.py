@@ -29,7 +29,7 @@ LEVELS: list[set[str]] = [
         "ladder",
         "expansion",
         "mixed_loss",
-        "distance",
+        *("distance", "sampled_distance", "gradient_products"),
         "kink",
         "shards",
         "first_layer",

@@ -20,14 +20,17 @@ from msda_theory.attacks import ATTACKS, run_attack
 from msda_theory.calibration import calibration
 from msda_theory.corruptions import Occlusion, PatchShuffle, common_corruptions, corrupt
 from msda_theory.dense import pair_weights
+from msda_theory.distance import gradient_weights
 from msda_theory.ellipsoids import ellipsoid
 from msda_theory.generalization import effective_dimensions, generalization_gap
+from msda_theory.gradient_products import gradient_products, share_difference
 from msda_theory.inner_maximum import inner_maximum, linear_inner_maximum
 from msda_theory.masks.design import design
 from msda_theory.masks.registry import REGISTRY
 from msda_theory.masks.wishes import decaying
 from msda_theory.rademacher import rademacher_complexity
 from msda_theory.robustness import Robustness, paired_differences, robustness
+from msda_theory.sampled_distance import sampled_gradient_term
 from msda_theory.stress import stress
 
 SHAPE = (3, 3)
@@ -133,6 +136,10 @@ CALLS: dict[str, Callable[[], object]] = {
     "coefficient_by_distance": lambda: mt.coefficient_by_distance(mt.CutMix().moments(SHAPE)),
     "gradient_term_by_displacement": by_displacement,
     "gradient_term_by_distance": by_distance,
+    "gradient_weights": lambda: gradient_weights(*problem()),
+    "sampled_gradient_term": lambda: sampled_gradient_term(*problem(), mt.CutMix(), draws=3, rng=rng()),
+    "gradient_products": lambda: gradient_products(*problem()).normalised(),
+    "share_difference": lambda: share_difference(*[[gradient_products(*problem())] * 2] * 2, 1.0),
     "compare": lambda: mt.compare({"net": problem()[0]}, problem()[1], [mt.CutMix(), Row()], draws=3, rng=rng()),
     "kink": lambda: mt.kink(*problem(), mt.CutMix(), draws=3, rng=rng()),
     "remainder_order": lambda: [
