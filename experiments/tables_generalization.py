@@ -159,10 +159,9 @@ def reliability_setting(record: Record) -> str:
         f"Convolutional networks on digits in [0, 1], {result['test_images']} test images, {len(config['seeds'])} "
         "networks a row. ECE: expected calibration error, 15 bins of equal width, mean over networks ± half a 95 % "
         f"interval (Student's t). Bootstrap over images, {config['resamples']:,} samples: ends of the conservative "
-        "95 % intervals, and the mean distance of resampled gaps, both means over networks; a calibrated network has an "
-        "ECE of about the latter. "
-        "Damaged images: vanilla's accuracy in %, others minus vanilla in points, ± covers networks and images, bold "
-        f"where it leaves out 0; not corrected for their number. {record['machine']}; torch "
+        "95 % intervals, and the mean distance of resampled gaps, both means over networks; a calibrated network has "
+        "an ECE of about the latter. Damaged images: vanilla's accuracy in %, others minus vanilla in points, ± covers "
+        f"networks and images, bold where it leaves out 0; not corrected for their number. {record['machine']}; torch "
         f"{record['versions']['torch']}; `{record['command']}`."
     )
 
