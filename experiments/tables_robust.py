@@ -201,7 +201,7 @@ def ledger(record: Record) -> str:
         f"{len(cells)} cells of strategy, norm and radius (vanilla between 5 and 95 %): more accurate than vanilla in "
         f"{sides.count('above')}, less in {sides.count('below')}, not told in {sides.count('?')} (95 % intervals, "
         f"{len(record['config']['seeds'])} seeds); from {_named(smallest)} to {_named(biggest)}. At the largest such "
-        f"radii: {found['strong']['detail']}. Inequality (4): holds in {holds} of {count} cases, on networks trained "
+        f"radii: {found['strong']['detail']}. Inequality (4) holds in {holds} of {count} cases, on networks trained "
         f"without mixing too; tighter on those trained with the strategy {found['specific']['detail']}."
     )
 
