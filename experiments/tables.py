@@ -16,10 +16,12 @@ import tyro
 from experiments import (
     tables_accuracy,
     tables_bench,
+    tables_designed,
     tables_first_layer,
     tables_gap,
     tables_generalization,
     tables_laws,
+    tables_products,
     tables_robust,
     tables_tasks,
 )
@@ -33,14 +35,9 @@ EXPERIMENTS = (
 )  # fmt: skip
 # Longer; run by hand, with ``make studies``.
 STUDIES = (
-    "first_layer",
-    "task_winners",
-    "robust_accuracy",
-    "robust_ensemble",
-    "generalization",
-    "reliability",
-    "accuracy",
-)
+    "first_layer", "task_winners", "robust_accuracy", "robust_ensemble", "generalization", "reliability",
+    "gradient_products", "designed_law", "accuracy",
+)  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks")
 OPTIONAL = ("bench_taylor_gpu",)
 
@@ -124,6 +121,8 @@ def blocks(records: Records) -> dict[str, str]:
         "bench-attacks": tables_bench.attacks(records["bench_attacks"]),
         **tables_robust.blocks(records),
         **tables_generalization.blocks(records),
+        **tables_products.blocks(records),
+        **tables_designed.blocks(records),
     }
 
 

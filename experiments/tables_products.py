@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from figures import gradient_products as figure
 from figures.style import NAMES
 
 Record = dict[str, Any]
 SIDES = {"below": "less", "above": "more", "contains": "not told", None: "not told"}
+
+
+def blocks(records: dict[str, Record]) -> dict[str, str]:
+    """The generated blocks of ``gradient_products`` by name."""
+    record = records["gradient_products"]
+    return {
+        "product-shares": shares(record),
+        "product-differences": differences(record),
+        "product-setting": setting(record),
+        "c5-networks": ledger(record),
+        "caption-gradient-products": figure.caption(record["result"]),
+        "caption-gradient-products-r2": figure.caption(record["result"], figure.CAPTION_R2),
+    }
 
 
 def shares(record: Record) -> str:

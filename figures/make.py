@@ -13,10 +13,12 @@ from figures import (
     accuracy,
     alpha,
     coefficients,
+    designed_law,
     engine,
     first_layer,
     gap,
     generalization,
+    gradient_products,
     laws,
     masks,
     reliability,
@@ -44,6 +46,9 @@ BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {
     "robust": robust.draw,
     "generalization": generalization.draw,
     "reliability": reliability.draw,
+    "gradient_products": gradient_products.draw,
+    "gradient_products_r2": gradient_products.draw_r2,
+    "designed_law": designed_law.draw,
 }
 
 

@@ -48,10 +48,12 @@ def test_every_figure_has_a_caption():
         accuracy,
         alpha,
         coefficients,
+        designed_law,
         engine,
         first_layer,
         gap,
         generalization,
+        gradient_products,
         laws,
         masks,
         reliability,
@@ -61,6 +63,6 @@ def test_every_figure_has_a_caption():
     )
 
     modules = (accuracy, alpha, coefficients, engine, first_layer, gap, generalization, laws, masks, reliability)
-    for module in (*modules, remainder, robust, tasks):
+    for module in (*modules, designed_law, gradient_products, remainder, robust, tasks):
         assert len(module.CAPTION) > 100
     assert len(first_layer.CAPTION_FILTERS) > 100
