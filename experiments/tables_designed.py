@@ -25,8 +25,8 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
 def designs(record: Record) -> str:
     """What was wanted and how near the law comes, as Markdown."""
     lines = [
-        "| wish | alpha | label weight | variance of the field (1: masks of 0 and 1) | largest residual of a(p) | root mean square "
-        "| largest z of the sampler |",
+        "| wish | alpha | label weight | variance of the field (1: masks of 0 and 1) | largest residual of a(p) "
+        "| root mean square | largest z of the sampler |",
         "|---|--:|---|--:|--:|--:|--:|",
     ]
     for d in record["result"]["designs"]:
@@ -69,8 +69,8 @@ def setting(record: Record) -> str:
     config, result = record["config"], record["result"]
     return (
         f"Digits, {len(config['seeds'])} networks of each training, {config['epochs']} epochs; ± is a standard error "
-        f"over networks. Mixed losses: {result['images']} training images, {result['pairs']} pairs (q, r) for each. z: of "
-        f"{config['draws']:,} draws against the closed form, largest over a(p). {record['machine']}; torch "
+        f"over networks. Mixed losses: {result['images']} training images, {result['pairs']} pairs (q, r) for each. z: "
+        f"of {config['draws']:,} draws against the closed form, largest over a(p). {record['machine']}; torch "
         f"{record['versions']['torch']}; `{record['command']}`."
     )
 
