@@ -136,7 +136,7 @@ def _check(
     strategies: Sequence[Strategy], laws: Sequence[str], ats: Sequence[str], stand_ins: Mapping[str, Tensor]
 ) -> None:
     if isinstance(strategies, Strategy):
-        raise TypeError(f"expected several strategies, got {strategies.name} alone; pass a list of them.")
+        raise TypeError(f"expected a list of strategies, got one alone, {strategies.name}; pass [it].")
     if isinstance(laws, str) or isinstance(ats, str):
         raise TypeError(f"expected several laws and points, got {laws!r} and {ats!r}; pass tuples of names.")
     if not strategies or not laws or not (ats or stand_ins):

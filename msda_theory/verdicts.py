@@ -34,7 +34,7 @@ class RankAgreement:
     n: int
 
 
-def rank_agreement(predicted: Sequence[float], measured: Sequence[float]) -> RankAgreement:
+def rank_agreement(predicted: Sequence[float] | np.ndarray, measured: Sequence[float] | np.ndarray) -> RankAgreement:
     """Rank correlation of predicted and measured values [n], with the exact permutation test of no association.
 
     Raises:
