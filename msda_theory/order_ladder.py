@@ -57,6 +57,7 @@ def order_ladder(
     rng: np.random.Generator,
     batch_size: int = 512,
     memory: int | None = None,
+    engines: Engines | None = None,
 ) -> OrderLadder:
     """Every rung at every point for every strategy and law, on the same pairs (q, r) as the measured mixed loss.
 
@@ -79,6 +80,7 @@ def order_ladder(
         draws: pairs for each image, at least 2.
         rng: source of the draws; one integer is taken from it.
         batch_size, memory: as in `expand`.
+        engines: ``Engines(model, data.x)`` from earlier calls with this model and images of this kind, to save traces.
 
     Raises:
         ValueError, TypeError: as `expand`; no strategy, law or point, or two strategies of one name; stand-ins that do
@@ -94,7 +96,7 @@ def order_ladder(
     check_model(model, data, loss)
     seed = seed_from(rng)
     clean = Estimate(float(clean_losses(model, data, loss, batch_size).mean()), 0.0, len(data))
-    engines = Engines(model, data.x, memory)
+    engines = Engines(model, data.x, memory) if engines is None else engines
     points = _points(ats, stand_ins, quadratic)
     rungs = {p.name: RUNGS if p.quadratic else RUNGS[:-1] for p in points}
     rows: list[RungRow] = []

@@ -11,6 +11,7 @@ import pandas as pd
 from torch import nn
 
 from msda_theory.data import ImageData
+from msda_theory.engines import Engines
 from msda_theory.ladder_table import OrderLadder
 from msda_theory.masks.base import Strategy
 from msda_theory.order_ladder import order_ladder
@@ -79,6 +80,8 @@ def order_radii(
         ValueError, TypeError: as `order_ladder` and `radius`; ValueError if a strategy does not change the loss.
     """
     seed = seed_from(rng)
+    if options.get("engines") is None:
+        options["engines"] = Engines(model, data.x, options.get("memory"))
     ladders = {
         float(t): order_ladder(model, data, strategies, scale=float(t), rng=stream(seed, "radius"), **options)
         for t in scales

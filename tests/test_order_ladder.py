@@ -289,6 +289,13 @@ def test_draws_are_reproducible_and_batches_do_not_matter():
     assert values(ladder(seed=2, draws=5)) != a
 
 
+def test_traces_from_earlier_calls_change_nothing():
+    model, data = net(), images()
+    engines = Engines(model, data.x)
+    first = values(ladder(model, data, engines=engines))
+    assert values(ladder(model, data, engines=engines)) == first == values(ladder(model, data))
+
+
 # --- refusals -------------------------------------------------------------------------------------------------------
 
 
