@@ -103,9 +103,7 @@ def _shares(rows: pd.DataFrame) -> list[dict[str, Any]]:
                 **dict(zip([*GROUP, *RUNG], key, strict=True)),
                 "cells": len(means),
                 "share": (share := _over(group, "share")),
-                "interval_95": None
-                if share["se"] is None
-                else [share["mean"] + z * share["se"] for z in (-_Z95, _Z95)],
+                "interval_95": None if share["se"] is None else [share["mean"] + z * share["se"] for z in _Z95],
                 "over_cells": _spread(means),
                 "miss": float(miss.mean()),
                 "within_a_tenth": int((miss <= 0.1).sum()),
