@@ -38,13 +38,13 @@ _Z95 = (-1.959963984540054, 1.959963984540054)
 def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     """The result of the record, from the parts of every network."""
     rows, radii, parts = (_long(records, kind) for kind in ("cells", "radii", "parts"))
-    resolved = rows[rows["rise"] > RESOLVED * rows["rise_se"]]
-    shares, order = _shares(resolved), _orders(rows)
+    resolved = rows[(rows["rise"] > RESOLVED * rows["rise_se"]) & rows["share"].notna()]
+    shares, order = _shares(resolved), _orders(resolved)
     limits = _limits(radii) if len(radii) else []
     return {
         "networks": len(records),
         "cells": _cells(resolved),
-        "unresolved": int((rows["rise"] <= RESOLVED * rows["rise_se"]).sum() // rows.groupby(RUNG).ngroups),
+        "unresolved": int((len(rows) - len(resolved)) // rows.groupby(RUNG).ngroups),
         "shares": shares,
         "parts": _parts(parts[parts["rise"] > RESOLVED * parts["rise_se"]]),
         "order": order,

@@ -5,8 +5,8 @@ strategy, alpha and law: the rungs base, + R1, + R2 (Gauss-Newton), + R3, the li
 the exact loss, at the data, at the conditional mean, at the mask-conditional mean, with the partner's class mean and
 with the blurred partner as stand-in, each as a share of the measured rise on the same draws; which rungs put the
 strategies in the measured order; and up to which strength t of the step each rung stays within a tenth of the rise.
-Expected, written before the first run (docs/theory.md, Section 3.7, for the rungs): `experiments.ladder_verdicts`
-holds the list, and the record tells of each whether it came.
+Expected, written before the first run: the list in `experiments.ladder_verdicts`; the record tells of each whether it
+came. Rungs: docs/theory.md, Section 3.7.
 Digits: both activations, six trainings, three seeds; untrained, early and trained. Cost: about 20 minutes on one core.
 With ``--runs FOLDER`` the same for every finished run of `experiments.train` in it.
 Record: ``order_ladder.json``, or ``order_ladder_runs.json``.
@@ -148,7 +148,8 @@ def _measure(subject: Subject, trained: dict[str, Any] | None, config: Config, f
         table = order_ladder(model, data, list(named.values()), rng=rng, **options)
         cells += [_cell(table, name, s, alpha) for name, s in named.items()]
         if subject.stage == "trained":
-            radii += _radii(model, data, named, alpha, config, subject, engines)
+            rising = {name: s for name, s in named.items() if table.rises[s.name]}
+            radii += _radii(model, data, rising, alpha, config, subject, engines)
     return {"cells": cells, "radii": radii}
 
 
@@ -161,6 +162,7 @@ def _cell(table: OrderLadder, name: str, strategy: Strategy, alpha: float) -> di
         for law in ("exact", "paper")
         for at in POINTS
         for part, (a, b) in PARTS.items()
+        if table.rises[strategy.name]
     ]
     return {
         "strategy": name,
@@ -185,6 +187,8 @@ def _radii(
     engines: Engines,
 ) -> list[dict[str, Any]]:
     """Radii at all points under the exact law, and at the data under the paper's."""
+    if not named:
+        return []
     few = data[: config.radius_images]
     stand_ins: dict[str, Tensor] = {
         "class": class_means(few),

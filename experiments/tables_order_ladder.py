@@ -91,10 +91,9 @@ def setting(record: Record) -> str:
     """Sizes, errors and command, for the line under a table."""
     config, result = record["config"], record["result"]
     return (
-        f"{result['networks']} networks, {config['images']} training images, {config['draws']} pairs each; "
-        f"{result['unresolved']} cells whose rise is below 5 standard errors are left out. Errors are those over seeds; "
-        "where R1 vanishes (both conditional means, the class mean) the column + R1 has the expectation of the base and a "
-        "smaller error. "
+        f"{result['networks']} networks, {config['images']} training images, {config['draws']} pairs each; cells whose "
+        f"rise is below 5 standard errors ({result['unresolved']}) are left out. Errors are those over seeds; where R1 "
+        "vanishes (both conditional means, the class mean) + R1 has the expectation of the base and a smaller error. "
         f"Command: `{record['command']}`; {record['wall_s'] / 60:.0f} min of processor time; {record['machine']}."
     )
 

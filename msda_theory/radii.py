@@ -67,7 +67,8 @@ def order_radii(
 ) -> Radii:
     """Radius of every rung: the largest t up to which its error stays under ``tolerance`` of the rise, Eq. (9c).
 
-    At each scale t of the step, ``t q (r - x)``, the whole ladder is evaluated on the same draws.
+    At each scale t of the step, ``t q (r - x)``, the whole ladder is evaluated on the same draws. Scales at which the
+    loss rises by no more than rounding say nothing and are left out.
 
     Args:
         model, data, strategies: as in `order_ladder`.
@@ -91,10 +92,9 @@ def order_radii(
         row = same[0]
         if row.rung == "measured" and row.law == "exact":
             continue  # compared with itself
-        shares = [r.share for r in same if r.share is not None]
-        if len(shares) < len(same):
+        told = {t: r.share for t, r in zip(ladders, same, strict=True) if r.share is not None}
+        if not told:
             raise ValueError(f"no rise to compare with under {row.strategy}, which does not mix; leave it out.")
-        rows.append(
-            RadiusRow(row.strategy, row.law, row.at, row.rung, radius(list(ladders), shares, tolerance=tolerance))
-        )
+        found = radius(list(told), list(told.values()), tolerance=tolerance)
+        rows.append(RadiusRow(row.strategy, row.law, row.at, row.rung, found))
     return Radii(tuple(rows), ladders)
