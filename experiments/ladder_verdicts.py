@@ -39,7 +39,7 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     """The result of the record, from the parts of every network."""
     rows, radii, parts = (_long(records, kind) for kind in ("cells", "radii", "parts"))
     resolved = rows[(rows["rise"] > RESOLVED * rows["rise_se"]) & rows["share"].notna()]
-    shares, order = _shares(resolved), _orders(resolved)
+    shares, order = _shares(resolved), _orders(rows)
     limits = _limits(radii) if len(radii) else []
     return {
         "networks": len(records),
@@ -150,6 +150,7 @@ def _parts(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def _orders(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """For each kind of network and rung: rank correlation of predicted and measured order of the strategies."""
     lines = []
+    rows = rows.assign(share=rows["share"].astype(float))
     for key, group in _grouped(rows, [*GROUP, "training", "seed", *RUNG]):
         predicted, measured = group["share"].to_numpy() * group["rise"].to_numpy(), group["rise"].to_numpy()
         enough = len(group) >= 3 and np.isfinite(predicted).all() and np.ptp(predicted) > 1e-9 * np.ptp(measured)

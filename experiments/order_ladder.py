@@ -37,7 +37,7 @@ from msda_theory.radii import order_radii
 from msda_theory.stand_ins import class_means, default_length, local_means
 from msda_theory.streams import stream
 
-SOURCES = (*ladder_nets.SOURCES, "order_ladder.py", "ladder_verdicts.py", "strategies.py")
+SOURCES = (*ladder_nets.SOURCES, "order_ladder.py", "strategies.py")  # of the analysis of one network
 PARTS = {"loss": ("r2", "linearised"), "network": ("linearised", "measured")}  # what each leaves unexplained
 POINTS = ("data", "mean", "mask", "class", "local")
 
@@ -88,7 +88,7 @@ def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, A
     return cached(
         folder / f"{name}.json",
         config,
-        code_digest(*SOURCES) + weights_digest(records),
+        code_digest(*SOURCES, "ladder_verdicts.py") + weights_digest(records),
         command_line("experiments.order_ladder", config),
         lambda: ladder_verdicts.summary(records),
         parts=records,
