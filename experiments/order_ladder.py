@@ -53,7 +53,8 @@ class Config:
         early: epochs of early networks.
         strategies: to mix with, as text.
         alphas: of the strategies.
-        images, draws: of the ladder.
+        images, draws: of the ladder. Many images with few draws: partners are among them, and the class mean of few
+            images would know too much of each.
         radius_images, radius_draws: of the radius, whose cost is that of a ladder for each of ``scales``.
         scales: t.
         quadratic: that rung at the data and the mean too, which takes as long as all others.
@@ -66,10 +67,10 @@ class Config:
     early: int = 3
     strategies: tuple[str, ...] = ("mixup", "cutmix", "hmix", "gmix", "choice")
     alphas: tuple[float, ...] = (0.2, 1.0)
-    images: int = 96
-    draws: int = 8
-    radius_images: int = 48
-    radius_draws: int = 6
+    images: int = 192
+    draws: int = 4
+    radius_images: int = 96
+    radius_draws: int = 3
     scales: tuple[float, ...] = (0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
     quadratic: bool = True
     runs: str | None = None
