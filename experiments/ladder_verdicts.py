@@ -7,13 +7,12 @@ Expected before the first run, exact law, alpha = 1, trained networks on digits:
 - *local*: with the blurred partner, base + R1 + R2 is within a tenth of the rise in every cell;
 - *paper*: at the data under the paper's law second order falls short of the rise in every cell;
 - *r3*: at the mask R3 makes the prediction worse on average over softplus cells;
-- *r3-loss*: there the quadratic network with the exact loss is nearer than base + R1 + R2 + R3: what hurts is that the
-  loss is truncated;
+- *r3-loss*: there the quadratic network with the exact loss is nearer: what hurts is that the loss is truncated;
 - *linearised*: at the data the linearised network misses more of the rise than at the mask;
 - *order*: Gauss-Newton at the mask orders the strategies better than second order at the data under the paper's law;
 - *radius*: the median radius of Gauss-Newton at the mask is larger than that of second order at the data;
-- *alpha*: a smaller alpha does not make order 2 at the data reach further in t: its median radius is at most 0.1
-  larger, since alpha changes how often images are mixed strongly, not how strongly at most;
+- *alpha*: at a smaller alpha the median radius of second order at the data is at most 0.1 larger, since alpha changes
+  how often images are mixed strongly, not how strongly at most;
 - *stage*: on untrained networks second order at the data is within a tenth of the rise in most cells.
 """
 
