@@ -24,6 +24,10 @@ LEVELS: list[set[str]] = [
     },
     {
         "terms",
+        "rungs",
+        "stand_ins",
+        "ladder_table",
+        "verdicts",
         "dense",
         "first_order",
         "ladder",
@@ -45,7 +49,7 @@ LEVELS: list[set[str]] = [
         "calibration",
         "stress",
     },
-    {"verify", "compare"},
+    {"verify", "compare", "order_ladder", "radii"},
     {"__init__"},
 ]
 

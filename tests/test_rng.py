@@ -28,10 +28,14 @@ from msda_theory.inner_maximum import inner_maximum, linear_inner_maximum
 from msda_theory.masks.design import design
 from msda_theory.masks.registry import REGISTRY
 from msda_theory.masks.wishes import decaying
+from msda_theory.order_ladder import order_ladder
 from msda_theory.rademacher import rademacher_complexity
+from msda_theory.radii import order_radii
 from msda_theory.robustness import Robustness, paired_differences, robustness
 from msda_theory.sampled_distance import sampled_gradient_term
+from msda_theory.stand_ins import class_means, local_means
 from msda_theory.stress import stress
+from msda_theory.verdicts import rank_agreement
 
 SHAPE = (3, 3)
 
@@ -146,6 +150,11 @@ CALLS: dict[str, Callable[[], object]] = {
         mt.remainder_order(*problem(), mt.CutMix(), method=method, draws=3, rng=rng())
         for method in ("enumerated", "paired")
     ],
+    "order_ladder": lambda: order_ladder(*problem(), [mt.CutMix(), mt.GMix(), Row()], draws=3, rng=rng()).frame(),
+    "order_radii": lambda: order_radii(*problem(), [mt.CutMix()], scales=(0.5, 1.0), draws=3, rng=rng()).frame(),
+    "rank_agreement": lambda: rank_agreement([1.0, 2.0, 3.0], [1.0, 3.0, 2.0]),
+    "class_means": lambda: class_means(problem()[1]),
+    "local_means": lambda: local_means(problem()[1], 1.0),
     "robustness": lambda: under_attack().frame(),
     "paired_differences": lambda: paired_differences(under_attack(), under_attack()),
     "run_attack": lambda: [
