@@ -1,6 +1,6 @@
 """Training of the study of training on the theory: as in `digit_nets`, on the mixed loss or on its expansion.
 
-Equal seeds have equal initial weights and equal batches, whatever is minimised; settings of the optimiser are equal too.
+Equal seeds have equal initial weights and equal batches, whatever is minimised; so are the settings of the optimiser.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ EXPANSIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "data-r2": ("data", ("r2",)),
     "data-r1r2": ("data", ("r1", "r2")),
     "data-all": ("data", ("r1", "r2", "r3")),
+    "data-linear": ("data", ("linear",)),
     "mean-base": ("mean", ()),
     "mean-gn": ("mean", ("r2",)),
     "mean-all": ("mean", ("r2", "r3")),
     "mask-base": ("mask", ()),
     "mask-gn": ("mask", ("r2",)),
+    "mask-linear": ("mask", ("linear",)),
     "mask-all": ("mask", ("r2", "r3")),
 }
 # Training by mixing: with the draws of `digit_nets`, with other masks, with other masks and partners.
@@ -104,7 +106,8 @@ def train_network(config: RunConfig) -> Trained:
         optimizer, config.lr, total_steps=config.epochs * steps, pct_start=0.2
     )
     parts = _mixed(config, model, data) if config.objective in MIXED else _expanded(config, model, data)
-    order, curve = stream(config.seed, "order"), {}
+    order = stream(config.seed, "order")
+    curve: dict[str, list[float]] = {}
     for epoch in range(1, config.epochs + 1):
         permutation, seen = order.permutation(len(data)), []
         for low, high in pairwise(range(0, (steps + 1) * config.batch, config.batch)):

@@ -20,7 +20,7 @@ from msda_theory.streams import seed_from, stream
 from msda_theory.taylor import Taylor
 from msda_theory.terms import check_at, point_and_step
 
-TERMS = ("r1", "r2", "r3")
+TERMS = ("r1", "r2", "r3", "linear")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +45,10 @@ class ExpansionLoss:
     """The expansion (3), (3b) or (3c) of the mixed loss on batches, for training; docs/theory.md, Eq. (3t).
 
     ``base + sum of terms``, where R2 and R3 are means over ``pairs`` sampled (q, r) for each image of the batch, R1
-    comes from the closed first moment of q. Given the batch, the estimate and its gradient are unbiased. The gradient
-    is that of everything: of the derivatives in the input, of the curvature h'' and of the residual h' - y too.
+    comes from the closed first moment of q. In place of R1 and R2, "linear" takes the network linear in the step but
+    the loss as it is: ``E l(f + J delta) - l(f)``, of which R1 + R2 is the second order. Given the batch, the estimate
+    and its gradient are unbiased. The gradient is that of everything: of the derivatives in the input, of the curvature
+    h'' and of the residual h' - y too.
 
     At the data R1 and R3 have no sign, and neither ``L + R1``, ``L + R1 + R2`` nor anything with R3 is bounded below
     (docs/theory.md, Section 3.7): training on them may diverge. Base + R2 around either mean is never negative.
@@ -63,7 +65,7 @@ class ExpansionLoss:
         loss: Loss | Callable[[Tensor, Tensor], Tensor] | None = None,
         law: str = "exact",
         at: str = "data",
-        terms: Collection[str] = TERMS,
+        terms: Collection[str] = ("r1", "r2", "r3"),
         pairs: int = 4,
         rng: np.random.Generator | None = None,
     ) -> None:
@@ -76,13 +78,13 @@ class ExpansionLoss:
             loss: `SoftmaxCrossEntropy` by default; any loss of the form ``h(f) - y.f``.
             law: ``"exact"`` or ``"paper"``.
             at: point of expansion, ``"data"``, ``"mean"`` or ``"mask"``.
-            terms: those to add to the base, among r1, r2, r3. Around a mean R1 is 0.
+            terms: those to add to the base, among r1, r2, r3 and linear. Around a mean R1 is 0.
             pairs: sampled (q, r) for each image of a batch.
             rng: for the moments of strategies that have no closed ones; not needed by others.
 
         Raises:
-            ValueError: unknown law, point or term, fewer than 1 pair, no closed moments and no ``rng``; a model or loss
-                outside the theory (train mode, samples that influence each other).
+            ValueError: unknown law, point or term, terms that count twice, fewer than 1 pair, no closed moments and no
+                ``rng``; a model or loss outside the theory (train mode, samples that influence each other).
             TypeError: dtypes that disagree, a strategy that is none.
         """
         check_law(law)
@@ -90,6 +92,8 @@ class ExpansionLoss:
         check_strategy(strategy)
         if unknown := sorted(set(terms) - set(TERMS)):
             raise ValueError(f"expected terms of the objective among {list(TERMS)}, got {unknown}; leave them out.")
+        if "linear" in terms and {"r1", "r2"} & set(terms):
+            raise ValueError(f"the term linear holds r1 and r2 to second order, got {sorted(terms)}; leave some out.")
         if pairs < 1:
             raise ValueError(f"expected at least 1 pair (q, r) for each image of a batch, got {pairs}; raise pairs.")
         self.loss = as_loss(SoftmaxCrossEntropy() if loss is None else loss, population.num_classes)
@@ -116,9 +120,7 @@ class ExpansionLoss:
         r = self.population.x[torch.from_numpy(partner).to(batch.x.device)]
         return self.at_pairs(batch, torch.from_numpy(q).to(batch.x).reshape(n, k, *batch.shape), r)
 
-    def at_pairs(
-        self, batch: ImageData, q: Float[Tensor, "B K H W"], r: Float[Tensor, "B K C H W"]
-    ) -> BatchExpansion:
+    def at_pairs(self, batch: ImageData, q: Float[Tensor, "B K H W"], r: Float[Tensor, "B K C H W"]) -> BatchExpansion:
         """The estimate from given pairs: masks q [B, K, H, W] and partners r [B, K, C, H, W] of each image."""
         mu, k = self.population.mean, q.shape[1]
         pairs = PairBatch(batch.x[:, None], q[:, :, None], r, batch.y)
@@ -129,10 +131,10 @@ class ExpansionLoss:
         else:
             point, steps = point[:, 0], step.transpose(0, 1)
         first_order = self.at == "data" and "r1" in self.terms
-        if not {"r2", "r3"} & set(self.terms):
+        if not set(self.terms) - {"r1"}:
             steps = steps[:0]
         weights = [1.0] * len(steps)
-        if first_order:  # E[delta], of which no second derivative is needed
+        if first_order and self._qbar is not None:  # E[delta], of which no second derivative is needed
             steps, weights = torch.cat([(self._qbar * (mu - batch.x))[None], steps]), [0.0, *weights]
         if not weights:
             return self._result(self.loss.value(self.model(point).double(), y).mean(), {})
@@ -145,9 +147,11 @@ class ExpansionLoss:
             found["r1"] = (residual * first[0]).sum(dim=-1).mean()
             first = first[1:]
         if len(first):
-            flat = first.flatten(0, 1)  # [K B, c]
-            found["r2"] = 0.5 * (flat * self.loss.d2(f.repeat(len(first), 1), flat)).sum(dim=-1).mean()
+            flat, start = first.flatten(0, 1), f.repeat(len(first), 1)  # [K B, c]
+            found["r2"] = 0.5 * (flat * self.loss.d2(start, flat)).sum(dim=-1).mean()
             found["r3"] = 0.5 * (residual * second).sum(dim=-1).mean() / len(first)
+            ends = self.loss.value(start + flat, y.repeat(len(first), 1))
+            found["linear"] = ends.mean() - self.loss.value(f, y).mean()
         return self._result(self.loss.value(f, y).mean(), found)
 
     def _result(self, base: Tensor, found: dict[str, Tensor]) -> BatchExpansion:
@@ -164,7 +168,7 @@ def expansion_loss(
     loss: Loss | Callable[[Tensor, Tensor], Tensor] | None = None,
     law: str = "exact",
     at: str = "data",
-    terms: Collection[str] = TERMS,
+    terms: Collection[str] = ("r1", "r2", "r3"),
     pairs: int = 4,
     rng: np.random.Generator,
 ) -> BatchExpansion:
