@@ -42,7 +42,7 @@ class BatchExpansion:
 
 
 class ExpansionLoss:
-    """The expansion (3), (3b) or (3c) of the mixed loss on batches, for training; docs/theory.md, Eq. (3t).
+    """The expansion (3), (3b) or (3c) of the mixed loss on batches, for training; docs/theory.md, Eqs. (3t) and (3u).
 
     ``base + sum of terms``, where R2 and R3 are means over ``pairs`` sampled (q, r) for each image of the batch, R1
     comes from the closed first moment of q. In place of R1 and R2, "linear" takes the network linear in the step but

@@ -44,6 +44,7 @@ LEVELS: list[set[str]] = [
         "generalization",
         "calibration",
         "stress",
+        "objective",
     },
     {"verify", "compare"},
     {"__init__"},

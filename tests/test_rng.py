@@ -24,6 +24,7 @@ from msda_theory.ellipsoids import ellipsoid
 from msda_theory.generalization import effective_dimensions, generalization_gap
 from msda_theory.inner_maximum import inner_maximum, linear_inner_maximum
 from msda_theory.masks.registry import REGISTRY
+from msda_theory.objective import expansion_loss
 from msda_theory.rademacher import rademacher_complexity
 from msda_theory.robustness import Robustness, paired_differences, robustness
 from msda_theory.stress import stress
@@ -154,6 +155,11 @@ CALLS: dict[str, Callable[[], object]] = {
     "generalization_gap": lambda: generalization_gap(*problem(), problem()[1]),
     "calibration": lambda: calibration(*problem(), resamples=20, rng=rng()),
     "corrupt": lambda: [corrupt(pixels().x, c, rng=rng()) for c in corruptions()],
+    "expansion_loss": lambda: [
+        expansion_loss(*problem(), s, at=at, rng=rng()).total.item()
+        for s in (mt.CutMix(), Row())
+        for at in ("data", "mean", "mask")
+    ],
     "stress": lambda: stress({"net": Small().eval()}, pixels(), corruptions(), rng=rng()),
 }
 for _name, _cls in REGISTRY.items():
@@ -201,7 +207,7 @@ def test_the_snapshot_sees_draws():
 @pytest.mark.parametrize(
     "name",
     [
-        *("expand", "mixed_loss", "inner_maximum", "paired_differences"),
+        *("expand", "mixed_loss", "inner_maximum", "paired_differences", "expansion_loss"),
         *("sample cutmix", "sample choice", "partner_weights hmix"),
     ],
 )
@@ -227,10 +233,14 @@ def test_global_random_state_has_no_influence(name):
         lambda m, d: mt.mixed_loss(m, d, mt.CutMix(), draws=2, rng=rng()),
         lambda m, d: mt.compare({"net": m}, d, [mt.CutMix()], draws=2, rng=rng()),
         lambda m, d: mt.remainder_order(m, d, mt.CutMix()),
+        lambda m, d: expansion_loss(m, d, mt.CutMix(), rng=rng()),
         lambda m, d: adversarial_bounds(m, d, [mt.CutMix()]),
         lambda m, d: inner_maximum(m, d, np.ones(4), steps=3, restarts=1, rng=rng()),
     ],
-    ids=["expand", "expand-dense", "mixed_loss", "compare", "remainder_order", "adversarial_bounds", "inner_maximum"],
+    ids=[
+        *("expand", "expand-dense", "mixed_loss", "compare", "remainder_order", "expansion_loss"),
+        *("adversarial_bounds", "inner_maximum"),
+    ],
 )
 def test_model_and_data_are_left_as_they_were(call):
     model, data = problem()
