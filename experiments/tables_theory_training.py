@@ -80,8 +80,8 @@ def setting(record: Record) -> str:
         f"Digits, {len(config['seeds'])} networks of each kind, {config['epochs']} epochs, the optimiser, initial "
         f"weights and batches of training by mixing; {config['pairs']} pairs (q, r) for each image and step, "
         f"{max(1, config['pairs'] // 2)} at the mask. Mixed loss: {config['images']} training images, "
-        f"{config['draws']} pairs each, equal for all networks. Shares: 0 is vanilla; 1 is MSDA, or for distances a second training by "
-        "mixing with other masks and partners. ± is half a 95 % interval over seeds (Student's t). "
+        f"{config['draws']} pairs each, equal for all networks. Shares: 0 is vanilla; 1 is MSDA, or for distances a "
+        "second training by mixing with other masks and partners. ± is half a 95 % interval over seeds (Student's t). "
         f"{record['machine']}; torch {record['versions']['torch']}; `{record['command']}`."
     )
 

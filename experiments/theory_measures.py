@@ -40,7 +40,7 @@ def mixed_images(data: ImageData, strategy: Strategy, seed: int = 0, draws: int 
     x = data.x.repeat(draws, 1, 1, 1)
     partner = torch.from_numpy(stream(seed, "partner").integers(len(data), size=len(x)))
     q = strategy.partner_weights(len(x), data.shape, rng=stream(seed, "mask"))
-    return x + torch.from_numpy(q)[:, None] * (data.x[partner] - x)
+    return torch.lerp(x, data.x[partner], torch.from_numpy(q)[:, None])
 
 
 def responses(model: nn.Module, data: ImageData, mixed: Tensor) -> Responses:

@@ -13,6 +13,7 @@ from torch import nn
 from experiments import digit_nets, tables_theory_training, theory_training
 from experiments.data import digits
 from experiments.models import small_conv_net
+from experiments.parallel import one_thread
 from experiments.record import read_record
 from experiments.theory_measures import distances, mixed_images, responses
 from experiments.theory_runs import EXPANSIONS, RunConfig, load_network, train_network
@@ -44,7 +45,8 @@ def weights(model: nn.Module) -> torch.Tensor:
 
 @pytest.mark.parametrize("strategy", ["vanilla", "cutmix"])
 def test_training_by_mixing_is_that_of_digit_nets_to_the_bit(strategy, tmp_path):
-    own = train_network(RunConfig(strategy, epochs=1))
+    with one_thread():
+        own = train_network(RunConfig(strategy, epochs=1))
     record = digit_nets.train_one(digit_nets.RunConfig(strategy, epochs=1), tmp_path)
     assert torch.equal(weights(own.model), weights(digit_nets.load_model(record, tmp_path)))
     assert own.curve["loss"] == pytest.approx(record["result"]["training_loss"])
