@@ -34,6 +34,7 @@ lint: install
 studies: install              ## longer experiments, of which the records are committed; the last needs MSDA_DATA and hours
 	$(SINGLE) $(BIN)/python -m experiments.first_layer --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.task_winners --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.theory_training --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.accuracy --jobs $(JOBS)
 
 bench: install                ## time and memory, as ratios within one run

@@ -13,16 +13,36 @@ from typing import Any
 
 import tyro
 
-from experiments import tables_accuracy, tables_bench, tables_first_layer, tables_gap, tables_laws, tables_tasks
+from experiments import (
+    tables_accuracy,
+    tables_bench,
+    tables_first_layer,
+    tables_gap,
+    tables_laws,
+    tables_tasks,
+    tables_theory_training,
+)
 from experiments.accuracy import imagenet_command
 from experiments.record import RECORDS, read_record
-from figures import accuracy, alpha, coefficients, engine, first_layer, gap, laws, masks, remainder, tasks
+from figures import (
+    accuracy,
+    alpha,
+    coefficients,
+    engine,
+    first_layer,
+    gap,
+    laws,
+    masks,
+    remainder,
+    tasks,
+    theory_training,
+)
 
 Records = dict[str, dict[str, Any]]
 EXPERIMENTS = (
     "digit_nets", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery", "law_zoo", "alpha_sweep",
 )  # fmt: skip
-STUDIES = ("first_layer", "task_winners", "accuracy")  # longer; run by hand, with ``make studies``
+STUDIES = ("first_layer", "task_winners", "theory_training", "accuracy")  # longer; run by hand, with ``make studies``
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train")
 OPTIONAL = ("bench_taylor_gpu",)
 
@@ -83,6 +103,12 @@ def blocks(records: Records) -> dict[str, str]:
         "task-differences": tables_tasks.differences(records["task_winners"]),
         "task-setting": tables_tasks.setting(records["task_winners"]),
         "caption-tasks": tasks.CAPTION,
+        "theory-training": tables_theory_training.results(records["theory_training"]),
+        "theory-training-distances": tables_theory_training.distances(records["theory_training"]),
+        "theory-training-expectations": tables_theory_training.expectations(records["theory_training"]),
+        "theory-training-setting": tables_theory_training.setting(records["theory_training"]),
+        "theory-training-shares": tables_theory_training.ledger(records["theory_training"]),
+        "caption-theory-training": theory_training.CAPTION,
         "imagenet-command": imagenet_command(),
         "accuracy-study": tables_accuracy.table(records["accuracy"]),
         "accuracy-setting": tables_accuracy.setting(records["accuracy"]),

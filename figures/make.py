@@ -9,7 +9,19 @@ from pathlib import Path
 import tyro
 from tqdm import tqdm
 
-from figures import accuracy, alpha, coefficients, engine, first_layer, gap, laws, masks, remainder, tasks
+from figures import (
+    accuracy,
+    alpha,
+    coefficients,
+    engine,
+    first_layer,
+    gap,
+    laws,
+    masks,
+    remainder,
+    tasks,
+    theory_training,
+)
 from figures.style import use_style
 
 FIGURES: dict[str, Callable[[Path, Path], list[Path]]] = {
@@ -26,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {
     "first_layer": first_layer.draw,
     "first_layer_filters": first_layer.draw_filters,
     "tasks": tasks.draw,
+    "theory_training": theory_training.draw,
     "accuracy": accuracy.draw,
 }
 

@@ -54,8 +54,16 @@ def test_every_figure_has_a_caption():
     import figures.masks
     import figures.remainder
     import figures.tasks
+    import figures.theory_training
 
     modules = (figures.alpha, figures.coefficients, figures.engine, figures.gap, figures.laws, figures.masks)
-    for module in (*modules, figures.remainder, figures.first_layer, figures.tasks, figures.accuracy):
+    for module in (
+        *modules,
+        figures.remainder,
+        figures.first_layer,
+        figures.tasks,
+        figures.accuracy,
+        figures.theory_training,
+    ):
         assert len(module.CAPTION) > 100
     assert len(figures.first_layer.CAPTION_FILTERS) > 100
