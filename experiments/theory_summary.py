@@ -49,7 +49,8 @@ def cell(activation: str, strategy: str, records: list[dict[str, Any]], folder: 
             if result["diverged"] is None:
                 answers[name] = responses(load_network(record, folder), test, mixed)
                 parts = {part: result[part][strategy]["mean"] for part in ("mixed", "mixed_test")}
-                found[name] = {"accuracy": result["accuracy"], **parts}
+                objective = result["curve"]["loss"][-1]  # mean over the last epoch
+                found[name] = {"accuracy": result["accuracy"], "objective": objective, **parts}
             found_by_training.setdefault(name, {})[seed] = found.get(name, {})
         relate(found, answers)
     return found_by_training

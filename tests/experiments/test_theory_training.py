@@ -213,6 +213,13 @@ def test_the_record_has_every_cell_and_is_found_again(tiny):
     assert [(r["activation"], r["training"]) for r in rows] == expected
     assert all(r["seeds"] == 2 and r["diverged"] == 0 for r in rows)
     for r in rows:
+        ends = [
+            read_record(folder / "theory_training" / f"{name}.json")["result"]["curve"]["loss"][-1]
+            for name in (
+                f"{r['training']}-cutmix-{r['activation']}-{s}".replace("vanilla-cutmix", "vanilla") for s in (0, 1)
+            )
+        ]
+        assert r["measures"]["objective"]["mean"] == pytest.approx(np.mean(ends), rel=1e-4)
         if r["training"] in ("vanilla", "msda"):
             share = 1.0 if r["training"] == "msda" else 0.0
             assert r["measures"]["share_mixed"]["mean"] == pytest.approx(share)
