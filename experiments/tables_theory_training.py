@@ -119,7 +119,7 @@ def _activation(row: dict[str, Any]) -> str:
 
 
 def _value(value: dict[str, float] | None, factor: float, digits: int) -> str:
-    if value is None:
+    if value is None or value["mean"] is None:  # diverged, or a constant network
         return ""
     half = "" if value["half"] is None else f" ± {factor * value['half']:.{digits}f}"
     return f"{factor * value['mean']:.{digits}f}{half}"

@@ -26,7 +26,7 @@ class Responses:
         clean, mixed: logarithms of class probabilities [n, c].
         jacobian: input gradients of the logits less their mean over classes [n, c, D].
         profile: map of gradient products, docs/theory.md, Eq. (3f), summed over classes and divided by its sum,
-            [2H-1, 2W-1].
+            [2H-1, 2W-1]; NaN for a network that is constant around every image.
     """
 
     clean: Tensor
@@ -51,7 +51,9 @@ def responses(model: nn.Module, data: ImageData, mixed: Tensor) -> Responses:
     centred = jacobian - jacobian.mean(dim=1, keepdim=True)  # [n, c, C, H, W]
     size = centred.flatten(3).abs().sum(dim=2).flatten(0, 1)  # [n c, d]
     product = displacement_sums((size.T @ size).numpy(), data.shape)
-    return Responses(clean, other, centred.flatten(2), product / product.sum())
+    total = product.sum()
+    profile = product / total if total > 0 else np.full_like(product, np.nan)
+    return Responses(clean, other, centred.flatten(2), profile)
 
 
 def distances(a: Responses, b: Responses) -> dict[str, float]:

@@ -145,6 +145,17 @@ def test_distances_are_those_of_loops():
     assert max(abs(v) for v in distances(answers[0], answers[0]).values()) < 1e-12
 
 
+def test_a_constant_network_has_no_gradient_map():
+    data = digits().test[:3]
+    net = small_conv_net("relu", width=2, seed=0).double().eval()
+    with torch.no_grad():
+        net[-1].weight.zero_()
+    answers = [responses(n, data, data.x) for n in (net, small_conv_net("relu", width=2, seed=1).double().eval())]
+    found = distances(answers[1], answers[0])
+    assert np.isnan(found["profile"])
+    assert found["angle"] == pytest.approx(1)
+
+
 def test_mixed_images_are_between_their_images():
     data = digits().test[:5]
     mixed = mixed_images(data, make_strategy("cutmix"))
