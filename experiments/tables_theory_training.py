@@ -92,7 +92,8 @@ def ledger(record: Record) -> str:
     """How far training on the expansion reproduces training by mixing, in one sentence."""
     rows = record["result"]["rows"]
     parts = []
-    for training in ("data-r2", "data-r1r2", "data-all", "mean-gn", "mask-base", "mask-gn", "mask-linear"):
+    shown = ("data-r2", "data-r1r2", "data-all", "data-linear", "mean-gn", "mask-base", "mask-gn", "mask-linear")
+    for training in shown:
         own = [r["measures"] for r in rows if r["training"] == training and r["measures"]]
         if own:
             parts.append(f"{name_of(training)} {_span(own, 'share_mixed')} ({_span(own, 'share_tv_mixed')})")

@@ -41,8 +41,8 @@ LABELS = {
     "msda-pairs": "MSDA, other pairs",
 }
 PANELS = {
-    "share_mixed": ("share of the mixed loss's drop", (-0.6, 1.35), 1.0),
-    "share_tv_mixed": ("share of the predictions' way", (-0.6, 1.35), 1.0),
+    "share_mixed": ("share of the mixed loss's drop", (-0.8, 1.35), 1.0),
+    "share_tv_mixed": ("share of the predictions' way", (-0.8, 1.35), 1.0),
     "accuracy": ("test accuracy (%)", (90.0, 100.0), 100.0),
 }
 

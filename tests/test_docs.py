@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 THEORY, README, LAWS = ROOT / "docs" / "theory.md", ROOT / "README.md", ROOT / "docs" / "laws.md"
 FIRST_LAYER = ROOT / "docs" / "first_layer.md"
 TRAINING = ROOT / "docs" / "training.md"
+THEORY_TRAINING = ROOT / "docs" / "theory_training.md"
 LABEL = r"\(\d+[a-z]?\)"
 CITATION = re.compile(rf"Eqs?\.\s+({LABEL}(?:(?:,|,?\s+and|\s+to|\s+or)\s+{LABEL})*)")
 
@@ -119,6 +120,12 @@ def test_the_code_of_the_page_on_training_runs(tmp_path, monkeypatch):
     outcome = run_blocks(TRAINING, monkeypatch)["outcome"]
     assert len(outcome.records) == 3
     assert not outcome.failures
+
+
+def test_the_code_of_the_page_on_training_on_the_theory_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = run_blocks(THEORY_TRAINING, monkeypatch)["found"]
+    assert set(found.terms) == {"r2"}
 
 
 def test_links_of_the_readme_to_files_exist():
