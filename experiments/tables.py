@@ -21,13 +21,26 @@ from experiments import (
     tables_gap,
     tables_generalization,
     tables_laws,
+    tables_order_ladder,
     tables_products,
     tables_robust,
     tables_tasks,
+    tables_theory_training,
 )
 from experiments.accuracy import imagenet_command
 from experiments.record import RECORDS, read_record
-from figures import accuracy, alpha, coefficients, engine, first_layer, gap, laws, masks, remainder, tasks
+from figures import (
+    accuracy,
+    alpha,
+    coefficients,
+    engine,
+    first_layer,
+    gap,
+    laws,
+    masks,
+    remainder,
+    tasks,
+)
 
 Records = dict[str, dict[str, Any]]
 EXPERIMENTS = (
@@ -36,10 +49,10 @@ EXPERIMENTS = (
 # Longer; run by hand, with ``make studies``.
 STUDIES = (
     "first_layer", "task_winners", "robust_accuracy", "robust_ensemble", "generalization", "reliability",
-    "gradient_products", "designed_law", "accuracy",
+    "order_ladder", "gradient_products", "theory_training", "designed_law", "accuracy",
 )  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks")
-OPTIONAL = ("bench_taylor_gpu",)
+OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs")
 
 
 def load(folder: Path, names: Sequence[str] = EXPERIMENTS) -> Records:
@@ -121,8 +134,10 @@ def blocks(records: Records) -> dict[str, str]:
         "bench-attacks": tables_bench.attacks(records["bench_attacks"]),
         **tables_robust.blocks(records),
         **tables_generalization.blocks(records),
+        **tables_order_ladder.blocks(records),
         **tables_products.blocks(records),
         **tables_designed.blocks(records),
+        **tables_theory_training.blocks(records),
     }
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from figures import order_ladder as figure
+
 POINTS = {
     "data": "data",
     "mean": "conditional mean",
@@ -18,6 +20,56 @@ LAWS = {"exact": "exact", "paper": "paper's"}
 
 Record = dict[str, Any]
 Row = dict[str, Any]
+
+
+def blocks(records: dict[str, Record]) -> dict[str, str]:
+    """The generated blocks of ``order_ladder`` by name, and those of finished runs where their record is there."""
+    record, runs = records["order_ladder"], records.get("order_ladder_runs")
+    return {
+        "ladder-shares": share_table(record),
+        "ladder-small-alpha": share_table(record, alpha=min(record["config"]["alphas"])),
+        "ladder-parts": part_table(record),
+        "ladder-order": order_table(record),
+        "ladder-radius": radius_table(record),
+        "ladder-untrained": share_table(record, stage="untrained"),
+        "ladder-early": share_table(record, stage="early"),
+        "ladder-expectations": expectation_list(record),
+        "ladder-setting": setting(record),
+        "ladder-sentence": sentence(record),
+        "caption-order-ladder": figure.CAPTION,
+        **({} if runs is None else run_blocks(runs)),
+    }
+
+
+def run_blocks(record: Record) -> dict[str, str]:
+    """The same for networks of `experiments.train`, one table of shares and one of orders for each data set."""
+    sets = _kinds(record["result"]["shares"], "data")
+    shares = "\n\n".join(f"{name}:\n\n{share_table(record, data=name)}" for name in sets)
+    orders = "\n\n".join(f"{name}:\n\n{order_table(record, data=name)}" for name in sets)
+    return {"ladder-runs": shares, "ladder-runs-order": orders, "ladder-runs-setting": setting(record)}
+
+
+def sentence(record: Record) -> str:
+    """The main result in one sentence: ranges of shares over cells, exact law but for the published form."""
+    rows = _rows(record, "shares", "trained", None, "digits")
+    parts = []
+    for network in _kinds(rows, "network"):
+        found = {
+            name: _find(rows, network=network, law=law, at=at, rung=rung)
+            for name, (law, at, rung) in {
+                "second order at the data, paper's law": ("paper", "data", "r3"),
+                "Gauss-Newton at the mask": ("exact", "mask", "r2"),
+                "Gauss-Newton with class means": ("exact", "class", "r2"),
+            }.items()
+        }
+        words = [
+            f"{name} {100 * r['over_cells']['min']:.0f} to {100 * r['over_cells']['max']:.0f} %"
+            for name, r in found.items()
+            if r is not None
+        ]
+        cells = max(r["cells"] for r in found.values() if r is not None)
+        parts.append(f"{network} ({cells} cells of training and strategy): {', '.join(words)}")
+    return f"Share of the measured rise on trained networks, smallest and largest cell: {'; '.join(parts)}."
 
 
 def share_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:

@@ -21,10 +21,12 @@ from figures import (
     gradient_products,
     laws,
     masks,
+    order_ladder,
     reliability,
     remainder,
     robust,
     tasks,
+    theory_training,
 )
 from figures.style import use_style
 
@@ -42,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {
     "first_layer": first_layer.draw,
     "first_layer_filters": first_layer.draw_filters,
     "tasks": tasks.draw,
+    "theory_training": theory_training.draw,
     "accuracy": accuracy.draw,
     "robust": robust.draw,
     "generalization": generalization.draw,
@@ -49,6 +52,7 @@ BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {
     "gradient_products": gradient_products.draw,
     "gradient_products_r2": gradient_products.draw_r2,
     "designed_law": designed_law.draw,
+    "order_ladder": order_ladder.draw,
 }
 
 

@@ -48,6 +48,7 @@ LEVELS: list[set[str]] = [
         "generalization",
         "calibration",
         "stress",
+        "objective",
     },
     {"verify", "compare", "order_ladder", "radii"},
     {"__init__"},

@@ -28,6 +28,7 @@ from msda_theory.inner_maximum import inner_maximum, linear_inner_maximum
 from msda_theory.masks.design import design
 from msda_theory.masks.registry import REGISTRY
 from msda_theory.masks.wishes import decaying
+from msda_theory.objective import expansion_loss
 from msda_theory.order_ladder import order_ladder
 from msda_theory.rademacher import rademacher_complexity
 from msda_theory.radii import order_radii
@@ -173,6 +174,11 @@ CALLS: dict[str, Callable[[], object]] = {
     "calibration": lambda: calibration(*problem(), resamples=20, rng=rng()),
     "corrupt": lambda: [corrupt(pixels().x, c, rng=rng()) for c in corruptions()],
     "design": lambda: design(decaying(SHAPE, near=1 / 3, far=0.2, length=2.0, power=2.0)).strategy.moments(SHAPE),
+    "expansion_loss": lambda: [
+        expansion_loss(*problem(), s, at=at, rng=rng()).total.item()
+        for s in (mt.CutMix(), Row())
+        for at in ("data", "mean", "mask")
+    ],
     "stress": lambda: stress({"net": Small().eval()}, pixels(), corruptions(), rng=rng()),
 }
 for _name, _cls in REGISTRY.items():
@@ -221,7 +227,7 @@ def test_the_snapshot_sees_draws():
 @pytest.mark.parametrize(
     "name",
     [
-        *("expand", "mixed_loss", "inner_maximum", "paired_differences"),
+        *("expand", "mixed_loss", "inner_maximum", "paired_differences", "expansion_loss"),
         *("sample cutmix", "sample choice", "partner_weights hmix"),
     ],
 )
@@ -247,10 +253,14 @@ def test_global_random_state_has_no_influence(name):
         lambda m, d: mt.mixed_loss(m, d, mt.CutMix(), draws=2, rng=rng()),
         lambda m, d: mt.compare({"net": m}, d, [mt.CutMix()], draws=2, rng=rng()),
         lambda m, d: mt.remainder_order(m, d, mt.CutMix()),
+        lambda m, d: expansion_loss(m, d, mt.CutMix(), rng=rng()),
         lambda m, d: adversarial_bounds(m, d, [mt.CutMix()]),
         lambda m, d: inner_maximum(m, d, np.ones(4), steps=3, restarts=1, rng=rng()),
     ],
-    ids=["expand", "expand-dense", "mixed_loss", "compare", "remainder_order", "adversarial_bounds", "inner_maximum"],
+    ids=[
+        *("expand", "expand-dense", "mixed_loss", "compare", "remainder_order", "expansion_loss"),
+        *("adversarial_bounds", "inner_maximum"),
+    ],
 )
 def test_model_and_data_are_left_as_they_were(call):
     model, data = problem()

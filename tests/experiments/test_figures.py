@@ -56,13 +56,15 @@ def test_every_figure_has_a_caption():
         gradient_products,
         laws,
         masks,
+        order_ladder,
         reliability,
         remainder,
         robust,
         tasks,
+        theory_training,
     )
 
     modules = (accuracy, alpha, coefficients, engine, first_layer, gap, generalization, laws, masks, reliability)
-    for module in (*modules, designed_law, gradient_products, remainder, robust, tasks):
+    for module in (*modules, designed_law, gradient_products, order_ladder, remainder, robust, tasks, theory_training):
         assert len(module.CAPTION) > 100
     assert len(first_layer.CAPTION_FILTERS) > 100
