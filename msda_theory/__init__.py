@@ -26,6 +26,7 @@ from msda_theory.masks.vanilla import Vanilla
 from msda_theory.mix_transform import MixTransform
 from msda_theory.mixed_loss import mixed_loss
 from msda_theory.moments.moments import Moments
+from msda_theory.order_ladder import order_ladder
 from msda_theory.taylor import Taylor, TaylorCoefficients, taylor
 from msda_theory.verify import RemainderOrder, remainder_order
 
@@ -73,6 +74,7 @@ __all__ = [  # noqa: RUF022 (grouped, as the theory is)
     "first_layer_r2",
     # comparison and verification
     "compare",
+    "order_ladder",
     "Comparison",
     "Row",
     "remainder_order",
