@@ -35,7 +35,6 @@ from figures import (
     masks,
     remainder,
     tasks,
-    theory_training,
 )
 
 Records = dict[str, dict[str, Any]]
@@ -103,12 +102,7 @@ def blocks(records: Records) -> dict[str, str]:
         "task-differences": tables_tasks.differences(records["task_winners"]),
         "task-setting": tables_tasks.setting(records["task_winners"]),
         "caption-tasks": tasks.CAPTION,
-        "theory-training": tables_theory_training.results(records["theory_training"]),
-        "theory-training-distances": tables_theory_training.distances(records["theory_training"]),
-        "theory-training-expectations": tables_theory_training.expectations(records["theory_training"]),
-        "theory-training-setting": tables_theory_training.setting(records["theory_training"]),
-        "theory-training-shares": tables_theory_training.ledger(records["theory_training"]),
-        "caption-theory-training": theory_training.CAPTION,
+        **tables_theory_training.blocks(records["theory_training"]),
         "imagenet-command": imagenet_command(),
         "accuracy-study": tables_accuracy.table(records["accuracy"]),
         "accuracy-setting": tables_accuracy.setting(records["accuracy"]),

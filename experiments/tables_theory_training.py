@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from figures.style import NAMES
-from figures.theory_training import name_of
+from figures.theory_training import CAPTION, name_of
 
 Record = dict[str, Any]
 ACTIVATIONS = {"relu": "ReLU"}
@@ -18,6 +18,18 @@ SHARES = {
     "share_angle": "of the gradients' angle",
     "share_profile": "of the gradient map",
 }
+
+
+def blocks(record: Record) -> dict[str, str]:
+    """Every block of the page on training on the theory, by its name."""
+    return {
+        "theory-training": results(record),
+        "theory-training-distances": distances(record),
+        "theory-training-expectations": expectations(record),
+        "theory-training-setting": setting(record),
+        "theory-training-shares": ledger(record),
+        "caption-theory-training": CAPTION,
+    }
 
 
 def results(record: Record) -> str:
