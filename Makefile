@@ -35,6 +35,12 @@ studies: install              ## longer experiments, of which the records are co
 	$(SINGLE) $(BIN)/python -m experiments.first_layer --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.task_winners --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.theory_training --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.robust_accuracy --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.robust_ensemble --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.generalization --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.reliability --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.gradient_products --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.designed_law --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.accuracy --jobs $(JOBS)
 
 bench: install                ## time and memory, as ratios within one run
@@ -43,6 +49,7 @@ bench: install                ## time and memory, as ratios within one run
 	$(BIN)/python -m experiments.bench_laws
 	$(BIN)/python -m experiments.bench_mix
 	$(BIN)/python -m experiments.bench_train
+	$(BIN)/python -m experiments.bench_attacks
 
 clean:
 	rm -rf $(VENV) results build *.egg-info .mypy_cache .ruff_cache

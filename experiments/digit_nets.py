@@ -37,6 +37,7 @@ from experiments.record import (
     write_whole,
 )
 from msda_theory.losses import SoftmaxCrossEntropy
+from msda_theory.masks.base import Strategy
 from msda_theory.masks.registry import strategy as make_strategy
 from msda_theory.proportions import Proportion
 from msda_theory.streams import stream
@@ -95,17 +96,24 @@ def train_one(config: RunConfig, folder: Path = RESULTS) -> dict[str, Any]:
         f"--seeds {config.seed} --epochs {config.epochs}"
     )
     with one_thread():
-        return cached(path, config, code_digest(*SOURCES), command, lambda: _train(config, weights), needs=[weights])
+        return cached(
+            path,
+            config,
+            code_digest(*SOURCES),
+            command,
+            lambda: train_with(make_strategy(config.strategy), config, weights),
+            needs=[weights],
+        )
 
 
-def load_model(record: dict[str, Any], folder: Path = RESULTS) -> nn.Module:
-    """The trained network of a run's record, float64 and in eval mode.
+def load_model(record: dict[str, Any], folder: Path = RESULTS, *, study: str = "digit_nets") -> nn.Module:
+    """The trained network of a run's record, from the folder of its ``study``; float64 and in eval mode.
 
     Raises:
         ValueError: if the weights are not those of the record.
     """
     config = RunConfig(**record["config"])
-    path = folder / "digit_nets" / f"{config.name}.safetensors"
+    path = folder / study / f"{config.name}.safetensors"
     if hashlib.sha256(path.read_bytes()).hexdigest() != record["result"]["weights_sha256"]:
         raise ValueError(f"{path.name} does not hold the weights of its record; delete both and train again.")
     model = small_conv_net(config.activation, width=config.width, seed=config.seed)
@@ -127,11 +135,11 @@ def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, A
     )
 
 
-def _train(config: RunConfig, weights: Path) -> dict[str, Any]:
+def train_with(strategy: Strategy, config: RunConfig, weights: Path) -> dict[str, Any]:
+    """Train with any strategy (the configuration's name of it does not count), write the weights, return the result."""
     data, loss = digits(), SoftmaxCrossEntropy()
     x, y = data.train.x.float(), data.train.y
     targets = loss.targets(y, 10, torch.float32)
-    strategy = make_strategy(config.strategy)
     model = small_conv_net(config.activation, width=config.width, seed=config.seed)
     steps = config.epochs * (len(x) // config.batch)
     optimizer = torch.optim.SGD(

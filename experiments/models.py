@@ -29,7 +29,8 @@ def network(name: str, *, classes: int = 10, seed: int, **options: int | str) ->
     """The network of that name from `NETWORKS`; the global random state is left as it was.
 
     Args:
-        name: resnet8, preactresnet18, wideresnet28, wideresnet16, resnet50 or vit.
+        name: resnet8, preactresnet18, wideresnet28, wideresnet16, resnet50, vit; for small images conv8, linear,
+            relu_without_bias.
         classes: number of outputs.
         seed: of the initial weights.
         options: ``activation``, ``width`` and what else the network takes.
@@ -49,26 +50,48 @@ def _activation(name: str) -> type[nn.Module]:
     return ACTIVATIONS[name]
 
 
-def small_conv_net(activation: str, *, width: int = 12, classes: int = 10, seed: int) -> nn.Sequential:
-    """Three 3x3 convolutions (strides 1, 2, 2) and a linear layer, for 8x8 images; about 9,000 weights at width 12.
+def conv8(*, classes: int, width: int = 12, activation: str = "relu", channels: int = 1) -> nn.Sequential:
+    """Three 3x3 convolutions (strides 1, 2, 2) and a linear layer, for 8x8 images; about 9,000 weights at width 12."""
+    act = _activation(activation)
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1),
+        act(),
+        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+        act(),
+        nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
+        act(),
+        nn.Flatten(),
+        nn.Linear(8 * width, classes),
+    )
 
-    Weights come from torch's default initialisation with ``seed``; the global random state is left as it was.
+
+def linear(*, classes: int, image: int, channels: int = 1) -> nn.Sequential:
+    """Logits that are affine in the image: softmax regression."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * image**2, classes))
+
+
+def relu_without_bias(*, classes: int, image: int, width: int = 48, channels: int = 1) -> nn.Sequential:
+    """Two hidden ReLU layers without biases, so that ``f(x) = J(x) x``; about 5,500 weights for 8x8 images."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(channels * image**2, width, bias=False),
+        nn.ReLU(),
+        nn.Linear(width, width, bias=False),
+        nn.ReLU(),
+        nn.Linear(width, classes, bias=False),
+    )
+
+
+def small_conv_net(activation: str, *, width: int = 12, classes: int = 10, seed: int) -> nn.Sequential:
+    """`conv8` with the weights of ``seed``, by torch's default initialisation.
+
+    The global random state is left as it was.
 
     Raises:
         ValueError: unknown activation (the message lists the known ones).
     """
-    act = _activation(activation)
     with initial_weights(seed):
-        return nn.Sequential(
-            nn.Conv2d(1, width, 3, padding=1),
-            act(),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-            act(),
-            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
-            act(),
-            nn.Flatten(),
-            nn.Linear(8 * width, classes),
-        )
+        return conv8(classes=classes, width=width, activation=activation)
 
 
 def small_mlp(activation: str, *, hidden: int = 48, pixels: int = 64, classes: int = 10, seed: int) -> nn.Sequential:
@@ -265,4 +288,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "wideresnet16": wideresnet16,
     "resnet50": ResNet50,
     "vit": ViT,
+    "conv8": conv8,
+    "linear": linear,
+    "relu_without_bias": relu_without_bias,
 }

@@ -199,7 +199,9 @@ def failed(record: dict[str, Any]) -> list[str]:
 
 
 def finish(record: dict[str, Any]) -> None:
-    """End of a command line: print the checks; exit with 1 if one of them failed."""
+    """End of a command line: print what was expected and what came, and the checks; exit with 1 if a check failed."""
+    for e in record["result"].get("expectations", []):
+        print(f"{'as expected' if e['holds'] else 'NOT as expected'}: {e['check']}: {e['detail']}")
     for c in record["result"].get("checks", []):
         print(f"{'holds' if c['holds'] else 'FAILS'}  {c['check']}: {c['detail']}")
     if failed(record):

@@ -16,9 +16,13 @@ import tyro
 from experiments import (
     tables_accuracy,
     tables_bench,
+    tables_designed,
     tables_first_layer,
     tables_gap,
+    tables_generalization,
     tables_laws,
+    tables_products,
+    tables_robust,
     tables_tasks,
     tables_theory_training,
 )
@@ -41,8 +45,12 @@ Records = dict[str, dict[str, Any]]
 EXPERIMENTS = (
     "digit_nets", "expansion_gap", "mask_coefficients", "remainder_order", "mask_gallery", "law_zoo", "alpha_sweep",
 )  # fmt: skip
-STUDIES = ("first_layer", "task_winners", "theory_training", "accuracy")  # longer; run by hand, with ``make studies``
-BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train")
+# Longer; run by hand, with ``make studies``.
+STUDIES = (
+    "first_layer", "task_winners", "robust_accuracy", "robust_ensemble", "generalization", "reliability",
+    "gradient_products", "designed_law", "theory_training", "accuracy",
+)  # fmt: skip
+BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks")
 OPTIONAL = ("bench_taylor_gpu",)
 
 
@@ -123,6 +131,11 @@ def blocks(records: Records) -> dict[str, str]:
         "caption-gap": gap.CAPTION,
         "caption-remainder": remainder.CAPTION,
         "caption-engine": engine.CAPTION,
+        "bench-attacks": tables_bench.attacks(records["bench_attacks"]),
+        **tables_robust.blocks(records),
+        **tables_generalization.blocks(records),
+        **tables_products.blocks(records),
+        **tables_designed.blocks(records),
     }
 
 

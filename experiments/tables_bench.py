@@ -198,5 +198,18 @@ def training_range(record: dict[str, Any]) -> str:
     )
 
 
+def attacks(record: dict[str, Any]) -> str:
+    """Cost of PGD beside its passes, as a sentence."""
+    config, result = record["config"], record["result"]
+    ratios = [a / b for a, b in zip(result["seconds"]["attack"], result["seconds"]["passes"], strict=True)]
+    return (
+        f"PGD with {config['steps']} steps on {config['images']:,} images of 3x32x32 (resnet8 of width "
+        f"{config['width']}, batches of {config['batch']}) takes {result['ratio']:.2f} times the processor time of the "
+        f"{result['passes']} forward and backward passes that it needs, median of {config['rounds']} rounds "
+        f"({min(ratios):.2f} to {max(ratios):.2f}). {record['machine']}, {record['threads']} "
+        f"thread{'s' if record['threads'] > 1 else ''}; `{record['command']}`."
+    )
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"

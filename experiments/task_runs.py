@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from experiments.designed import CENTRE, SCALE, SIZE, Array, Designed, units
 from experiments.images import DataSet, Images
-from experiments.processes import Processes
 from experiments.run_config import RunConfig
-from experiments.trainer import Trainer
+from experiments.short_runs import train_in_memory
 from msda_theory.compare import compare
 from msda_theory.data import ImageData
 from msda_theory.masks.base import Strategy
@@ -20,7 +19,6 @@ from msda_theory.masks.registry import strategy as make_strategy
 from msda_theory.mixed_loss import mixed_loss
 from msda_theory.streams import stream
 
-ALONE = Processes(0, 1, torch.device("cpu"))
 TEMPERATURES = (1, 2, 4, 8, 16, 32, 64, 128)  # divide the logits
 
 
@@ -62,15 +60,7 @@ def train_network(
         crop=0,
         flip=False,
     )
-    trainer = Trainer(config, DataSet("designed", split, split, names, centre, scale), ALONE)
-    for epoch in range(1, epochs + 1):
-        trainer.run_epoch(lambda: None)
-        if not trainer.finite():
-            raise FloatingPointError(
-                f"training on a designed task with {strategy} diverged in epoch {epoch}; lower lr."
-            )
-        trainer.end_epoch(evaluated=False)
-    return trainer.model.net.double().eval()
+    return train_in_memory(config, DataSet("designed task", split, split, names, centre, scale)).net
 
 
 def accuracy(model: nn.Module, images: Array, labels: Array) -> float:

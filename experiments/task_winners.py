@@ -34,13 +34,14 @@ import numpy as np
 import tyro
 from scipy import stats
 
+from experiments import short_runs
 from experiments.designed import CLASSES, Ideal, check_kind, designed
 from experiments.layer_measures import interval
 from experiments.parallel import one_thread, spread
 from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish
 from experiments.task_runs import measure
 
-SOURCES = ("designed.py", "task_runs.py", "task_winners.py", "layer_measures.py", "trainer.py", "optim.py")
+SOURCES = ("designed.py", "task_runs.py", "task_winners.py", "layer_measures.py", *short_runs.SOURCES)
 DESIGN_SEEDS = 1000  # seeds from here on were used while the tasks were designed
 CLASSIFIERS = ("ideal", "network")  # exact posterior of the task; network trained without mixing
 QUANTITIES = ("predicted", "measured", "data", "base", "r2", "entropy", "temperature")

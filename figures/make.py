@@ -13,12 +13,17 @@ from figures import (
     accuracy,
     alpha,
     coefficients,
+    designed_law,
     engine,
     first_layer,
     gap,
+    generalization,
+    gradient_products,
     laws,
     masks,
+    reliability,
     remainder,
+    robust,
     tasks,
     theory_training,
 )
@@ -40,6 +45,12 @@ BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {
     "tasks": tasks.draw,
     "theory_training": theory_training.draw,
     "accuracy": accuracy.draw,
+    "robust": robust.draw,
+    "generalization": generalization.draw,
+    "reliability": reliability.draw,
+    "gradient_products": gradient_products.draw,
+    "gradient_products_r2": gradient_products.draw_r2,
+    "designed_law": designed_law.draw,
 }
 
 

@@ -19,8 +19,9 @@ COLOURS = {
     "hmix": "#009E73",
     "gmix": "#CC79A7",
     "choice": "#E69F00",
+    "field": "#56B4E9",
 }
-MARKERS = {"vanilla": "X", "mixup": "o", "cutmix": "s", "hmix": "D", "gmix": "^", "choice": "v"}
+MARKERS = {"vanilla": "X", "mixup": "o", "cutmix": "s", "hmix": "D", "gmix": "^", "choice": "v", "field": "P"}
 NAMES = {
     "vanilla": "vanilla",
     "mixup": "Mixup",
@@ -28,6 +29,7 @@ NAMES = {
     "hmix": "HMix",
     "gmix": "GMix",
     "choice": "Mixup or CutMix",
+    "field": "Gaussian field",
 }
 LAWS = {"exact": "exact law", "paper": "paper's law"}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -60,9 +60,18 @@ class Tile:
         return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
     @property
+    def singles(self) -> list[slice]:
+        """Each draw as a group of its own."""
+        return [slice(k, k + 1) for k in range(self.partner.shape[1])]
+
+    @property
     def sizes(self) -> list[int]:
         """Draws in each group."""
         return [g.stop - g.start for g in self.groups]
+
+    def scaled(self, t: float) -> Tile:
+        """The same draws with every step q (r - x) shrunk to t q (r - x), Eq. (3d)."""
+        return replace(self, q=t * self.q)
 
     def group_means(self, values: Float64[np.ndarray, "n K"]) -> Float64[np.ndarray, "n G"]:
         """Means over the draws of each group."""

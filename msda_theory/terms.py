@@ -14,7 +14,8 @@ Symbols of docs/theory.md and their names here:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -55,21 +56,69 @@ def point_and_step(batch: PairBatch, at: str, mu: Tensor, qbar: Tensor | None) -
     return batch.x + shift, delta - shift
 
 
+@dataclass(frozen=True, eq=False)
+class GroupBatch:
+    """Samples of a tile, each with the draws of one group, which share their point of expansion.
+
+    Attributes:
+        point: points of expansion [B, C, H, W].
+        steps: from the point to the mixed image, [k, B, C, H, W]; zero where a group has fewer than k draws.
+        counts: which of them are draws [k, B].
+        size: number of draws of each group [B].
+        y: target vectors [B, c], float64.
+    """
+
+    point: Tensor
+    steps: Tensor
+    counts: Tensor
+    size: Tensor
+    y: Tensor
+
+
+def group_batches(
+    data: ImageData,
+    loss: Loss,
+    tile: Tile,
+    groups: Sequence[slice],
+    at: str,
+    qbar: Tensor | None,
+    batch: int,
+    stand_in: Tensor | None = None,
+) -> Iterator[GroupBatch]:
+    """The n G groups of a tile, row-major, in batches of at most ``batch``.
+
+    ``stand_in`` [m, C, H, W] takes the place of mu at the mask, one image for each partner, Eq. (3k).
+    """
+    n, device = len(tile.partner), data.x.device
+    sample = np.repeat(np.arange(n), len(groups))
+    draws, sizes = (np.tile(a, (n, 1)) for a in _padded(groups))
+    places = torch.arange(draws.shape[1], device=device)[:, None]
+    for low in range(0, len(sample), batch):
+        part = slice(low, low + batch)
+        own, drawn = sample[part, None], draws[part]
+        i = torch.from_numpy(tile.start + sample[part]).to(device)
+        partner = torch.from_numpy(tile.partner[own, drawn]).to(device)
+        q = torch.from_numpy(tile.q[own, drawn]).to(data.x)[:, :, None]
+        mean = data.mean if stand_in is None else stand_in[partner]
+        pairs = PairBatch(data.x[i][:, None], q, data.x[partner], data.y[i])
+        point, step = point_and_step(pairs, at, mean, qbar)
+        size = torch.from_numpy(sizes[part, 0]).to(device)
+        counts = places < size
+        y = loss.targets(pairs.y, data.num_classes, torch.float64)
+        yield GroupBatch(point[:, 0], step.transpose(0, 1) * counts[:, :, None, None, None], counts, size, y)
+
+
 def pair_terms(engines: Engines, data: ImageData, loss: Loss, tile: Tile, at: str, qbar: Tensor | None) -> Terms:
     """base, r1, r2, r3 of a tile as means over its groups of draws, [n, G] each; their means are the sampled terms (3).
 
     At the data and at the conditional mean the draws of a group share their point, and so one propagation. At the
     mask every draw has its own.
     """
-    n, k = tile.partner.shape
-    groups = [slice(j, j + 1) for j in range(k)] if at == "mask" else tile.groups
-    sample = np.repeat(np.arange(n), len(groups))
-    draws, sizes = (np.tile(a, (n, 1)) for a in _padded(groups))
-    engine, rows = engines.sized(draws.shape[1], len(sample)), []
-    for low in range(0, len(sample), engine.batch):
-        part = slice(low, low + engine.batch)
-        rows.append(_terms(engine, data, loss, tile, at, qbar, sample[part], draws[part], sizes[part, 0]))
-    values = torch.cat(rows, dim=1).cpu().numpy().reshape(4, n, len(groups))
+    groups = tile.singles if at == "mask" else tile.groups
+    engine = engines.sized(max(g.stop - g.start for g in groups), len(tile.partner) * len(groups))
+    batches = group_batches(data, loss, tile, groups, at, qbar, engine.batch)
+    rows = [_terms(engine, loss, batch) for batch in batches]
+    values = torch.cat(rows, dim=1).cpu().numpy().reshape(4, len(tile.partner), len(groups))
     if at == "mask":
         values = np.stack([tile.group_means(v) for v in values])
     return dict(zip(("base", "r1", "r2", "r3"), values, strict=True))
@@ -82,40 +131,27 @@ def _padded(groups: Sequence[slice]) -> tuple[Int64[np.ndarray, "G k"], Int64[np
     return np.where(places < sizes, places + np.array([[g.start] for g in groups]), 0), sizes
 
 
-def _terms(
-    engine: Taylor,
-    data: ImageData,
-    loss: Loss,
-    tile: Tile,
-    at: str,
-    qbar: Tensor | None,
-    sample: Int64[np.ndarray, " B"],
-    draws: Int64[np.ndarray, "B k"],
-    sizes: Int64[np.ndarray, " B"],
-) -> Float64[Tensor, "4 B"]:
-    """base, r1, r2, r3 of samples of the tile, means over the first ``sizes`` of their ``draws``.
+def _terms(engine: Taylor, loss: Loss, batch: GroupBatch) -> Float64[Tensor, "4 B"]:
+    """base, r1, r2, r3, means over the draws of each group.
 
     Derivatives have the precision of the network; the loss and all sums are taken in float64.
     """
-    device, k = data.x.device, draws.shape[1]
-    i = torch.from_numpy(tile.start + sample).to(device)
-    size = torch.from_numpy(sizes).to(device)
-    counts = torch.arange(k, device=device)[:, None] < size  # [k, B]
-    q = torch.from_numpy(tile.q[sample[:, None], draws]).to(data.x)[:, :, None]
-    r = data.x[torch.from_numpy(tile.partner[sample[:, None], draws]).to(device)]
-    point, step = point_and_step(PairBatch(data.x[i][:, None], q, r, data.y[i]), at, data.mean, qbar)
-    steps = step.transpose(0, 1) * counts[:, :, None, None, None]
     with torch.no_grad():
-        y = loss.targets(data.y[i], data.num_classes, torch.float64)
 
         def residual(f: Tensor) -> Tensor:
-            return loss.d1(f) - y
+            return loss.d1(f) - batch.y
 
-        f, first, curved = curvature(engine, point[:, 0], steps, residual)
-        flat = first.flatten(0, 1)
-        quadratic = (flat * loss.d2(f.repeat(k, 1), flat)).sum(dim=-1).reshape(k, -1).sum(dim=0)
+        f, first, curved = curvature(engine, batch.point, batch.steps, residual)
+        quadratic = gauss_newton(loss, f, first).sum(dim=0)
         slope = (residual(f) * first.sum(dim=0)).sum(dim=-1)
-        return torch.stack([loss.value(f, y), slope / size, 0.5 * quadratic / size, 0.5 * curved / size])
+        size = batch.size
+        return torch.stack([loss.value(f, batch.y), slope / size, 0.5 * quadratic / size, 0.5 * curved / size])
+
+
+def gauss_newton(loss: Loss, f: Tensor, first: Tensor) -> Tensor:
+    """``(J d_k)^T h''(f) J d_k`` [K, B] for ``first`` [K, B, c], the J d_k, at outputs f [B, c]."""
+    flat = first.flatten(0, 1)
+    return (flat * loss.d2(f.repeat(len(first), 1), flat)).sum(dim=-1).reshape(first.shape[:2])
 
 
 def pair_losses(

@@ -236,6 +236,96 @@ def moments_at(kind: str, shape: Shape, law: str, pixels: np.ndarray, order: int
     return mean, second
 
 
+# --- Gaussian fields ----------------------------------------------------------------------------------------
+
+
+def both_below(t: np.ndarray, r: float) -> np.ndarray:
+    """``Phi_2(t, t; r)``, by Owen's T function."""
+    if r >= 1:
+        return special.ndtr(t)
+    if r <= -1:
+        return np.maximum(0.0, 2 * special.ndtr(t) - 1)
+    return special.ndtr(t) - 2 * special.owens_t(t, math.sqrt((1 - r) / (1 + r)))
+
+
+def soft_product(t: float, variance: float, covariance: float) -> float:
+    """``E M_j M_k`` from the definition ``M = Phi((t - V) / sqrt(1 - variance))``, by a sum over a grid of V."""
+    e = np.arange(-9, 9.05, 0.1)
+    first = math.sqrt(variance) * e[:, None]
+    second = covariance / variance * first + math.sqrt(max(variance - covariance**2 / variance, 0.0)) * e[None, :]
+    weight = 0.1**2 * np.exp(-(e[:, None] ** 2 + e[None, :] ** 2) / 2) / (2 * math.pi)
+    m = [special.ndtr((t - v) / math.sqrt(1 - variance)) for v in (first, second)]
+    return float((weight * m[0] * m[1]).sum())
+
+
+def field_covariance(shape: Shape, torus: Shape, length: float, sharpness: float) -> np.ndarray:
+    """r_jk [d, d] of a Gaussian correlation, summed over 41 x 41 turns of the torus."""
+    d = shape[0] * shape[1]
+    turns = [n * np.arange(-20, 21) for n in torus]
+
+    def total(py: int, px: int) -> float:
+        squared = (py + turns[0])[:, None] ** 2 + (px + turns[1])[None, :] ** 2
+        return float(np.exp(-squared / (2 * length**2)).sum())
+
+    r = np.zeros((d, d))
+    for j in range(d):
+        for k in range(d):
+            r[j, k] = sharpness * total(k // shape[1] - j // shape[1], k % shape[1] - j % shape[1]) / total(0, 0)
+    return r
+
+
+def field_moments(
+    r: np.ndarray, shape: Shape, law: str, alpha: float, label: str = "nominal"
+) -> tuple[np.ndarray, np.ndarray]:
+    """``qbar`` [H, W] and ``A`` [d, d] of a field with covariances ``r`` [d, d]: Eq. (2), pair by pair."""
+    lam, weight = beta_rule(alpha + (law == "paper"), alpha, [])
+    t, d = special.ndtri(lam), len(r)
+    known: dict[float, np.ndarray] = {}
+    for value in r.ravel():
+        key = round(float(value), 13)
+        if key not in known:
+            known[key] = both_below(t, key)
+    both = [[known[round(float(r[j, k]), 13)] for k in range(d)] for j in range(d)]  # E[M_j M_k | lam]
+    mean, second = np.zeros(d), np.zeros((d, d))
+    with_label = [sum(both[j][k] for k in range(d)) / d for j in range(d)]  # E[w M_j | lam] for w the mean of M
+    for j in range(d):
+        if law == "paper":
+            mean[j] = weight @ (1 - lam)
+        elif label == "nominal":
+            mean[j] = weight @ (2 * lam * (1 - lam))
+        else:
+            mean[j] = weight @ (2 * lam - 2 * with_label[j])
+        for k in range(d):
+            if law == "paper":
+                value = 1 - 2 * lam + both[j][k]
+            elif label == "nominal":
+                value = lam * (1 - 2 * lam + both[j][k]) + (1 - lam) * both[j][k]
+            else:
+                value = lam - with_label[j] - with_label[k] + both[j][k]
+            second[j, k] = weight @ value
+    return mean.reshape(shape), second
+
+
+def equicorrelated_patterns(shape: Shape, c: float, alpha: float) -> list[tuple[np.ndarray, float, float]]:
+    """Every mask of 0 and 1 with its probability and its mean lam: pixels ``1{sqrt(c) U + sqrt(1 - c) E_j <= t}``.
+
+    Given lam and U the pixels are independent.
+    """
+    d = shape[0] * shape[1]
+    lam, weight = beta_rule(alpha, alpha, [])
+    u = np.arange(-10, 10.05, 0.1)
+    density = 0.1 * np.exp(-(u**2) / 2) / math.sqrt(2 * math.pi)
+    one = special.ndtr((special.ndtri(lam)[:, None] - math.sqrt(c) * u) / math.sqrt(1 - c))
+    of_count = [(one**k * (1 - one) ** (d - k)) @ density for k in range(d + 1)]
+    outcomes = []
+    for code in range(2**d):
+        mask = np.array([float(code >> j & 1) for j in range(d)]).reshape(shape)
+        given = of_count[int(mask.sum())]
+        p = float(weight @ given)
+        outcomes.append((mask, p, float(weight @ (lam * given)) / p))
+    return outcomes
+
+
 # --- second moments as matrices -----------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ THEORY, README, LAWS = ROOT / "docs" / "theory.md", ROOT / "README.md", ROOT / "
 FIRST_LAYER = ROOT / "docs" / "first_layer.md"
 TRAINING = ROOT / "docs" / "training.md"
 THEORY_TRAINING = ROOT / "docs" / "theory_training.md"
+ROBUSTNESS = ROOT / "docs" / "robustness.md"
 LABEL = r"\(\d+[a-z]?\)"
 CITATION = re.compile(rf"Eqs?\.\s+({LABEL}(?:(?:,|,?\s+and|\s+to|\s+or)\s+{LABEL})*)")
 
@@ -126,6 +127,11 @@ def test_the_code_of_the_page_on_training_on_the_theory_runs(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     found = run_blocks(THEORY_TRAINING, monkeypatch)["found"]
     assert set(found.terms) == {"r2"}
+
+
+def test_the_code_of_the_page_on_robustness_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert {"first", "report"} <= set(run_blocks(ROBUSTNESS, monkeypatch))
 
 
 def test_links_of_the_readme_to_files_exist():

@@ -30,7 +30,7 @@ TERMS = ("base", "r1", "r2", "r3")
 GRID = pytest.mark.parametrize("at", POINTS)
 LAW = pytest.mark.parametrize("law", LAWS)
 IMAGES = {"3x4-2ch": (3, 2, (3, 4)), "4x3-1ch": (4, 1, (4, 3)), "3x3-1ch": (3, 1, (3, 3))}
-STRATEGIES = {name: cls() for name, cls in REGISTRY.items()} | {
+STRATEGIES = {name: cls() for name, cls in REGISTRY.items() if cls.atoms is not Strategy.atoms} | {
     "cutmix-nominal": CutMix(alpha=0.6, label="nominal"),
     "cutmix-inside": CutMix(box="inside"),
     "hmix-r1-periodic": HMix(alpha=2.0, ratio=1.0, box="periodic"),

@@ -24,12 +24,16 @@ LEVELS: list[set[str]] = [
     },
     {
         "terms",
+        "rungs",
+        "stand_ins",
+        "ladder_table",
+        "verdicts",
         "dense",
         "first_order",
         "ladder",
         "expansion",
         "mixed_loss",
-        "distance",
+        *("distance", "sampled_distance", "gradient_products"),
         "kink",
         "shards",
         "first_layer",
@@ -46,7 +50,7 @@ LEVELS: list[set[str]] = [
         "stress",
         "objective",
     },
-    {"verify", "compare"},
+    {"verify", "compare", "order_ladder", "radii"},
     {"__init__"},
 ]
 

@@ -20,14 +20,23 @@ from msda_theory.attacks import ATTACKS, run_attack
 from msda_theory.calibration import calibration
 from msda_theory.corruptions import Occlusion, PatchShuffle, common_corruptions, corrupt
 from msda_theory.dense import pair_weights
+from msda_theory.distance import gradient_weights
 from msda_theory.ellipsoids import ellipsoid
 from msda_theory.generalization import effective_dimensions, generalization_gap
+from msda_theory.gradient_products import gradient_products, share_difference
 from msda_theory.inner_maximum import inner_maximum, linear_inner_maximum
+from msda_theory.masks.design import design
 from msda_theory.masks.registry import REGISTRY
+from msda_theory.masks.wishes import decaying
 from msda_theory.objective import expansion_loss
+from msda_theory.order_ladder import order_ladder
 from msda_theory.rademacher import rademacher_complexity
+from msda_theory.radii import order_radii
 from msda_theory.robustness import Robustness, paired_differences, robustness
+from msda_theory.sampled_distance import sampled_gradient_term
+from msda_theory.stand_ins import class_means, local_means
 from msda_theory.stress import stress
+from msda_theory.verdicts import rank_agreement
 
 SHAPE = (3, 3)
 
@@ -132,12 +141,21 @@ CALLS: dict[str, Callable[[], object]] = {
     "coefficient_by_distance": lambda: mt.coefficient_by_distance(mt.CutMix().moments(SHAPE)),
     "gradient_term_by_displacement": by_displacement,
     "gradient_term_by_distance": by_distance,
+    "gradient_weights": lambda: gradient_weights(*problem()),
+    "sampled_gradient_term": lambda: sampled_gradient_term(*problem(), mt.CutMix(), draws=3, rng=rng()),
+    "gradient_products": lambda: gradient_products(*problem()).normalised(),
+    "share_difference": lambda: share_difference(*[[gradient_products(*problem())] * 2] * 2, 1.0),
     "compare": lambda: mt.compare({"net": problem()[0]}, problem()[1], [mt.CutMix(), Row()], draws=3, rng=rng()),
     "kink": lambda: mt.kink(*problem(), mt.CutMix(), draws=3, rng=rng()),
     "remainder_order": lambda: [
         mt.remainder_order(*problem(), mt.CutMix(), method=method, draws=3, rng=rng())
         for method in ("enumerated", "paired")
     ],
+    "order_ladder": lambda: order_ladder(*problem(), [mt.CutMix(), mt.GMix(), Row()], draws=3, rng=rng()).frame(),
+    "order_radii": lambda: order_radii(*problem(), [mt.CutMix()], scales=(0.5, 1.0), draws=3, rng=rng()).frame(),
+    "rank_agreement": lambda: rank_agreement([1.0, 2.0, 3.0], [1.0, 3.0, 2.0]),
+    "class_means": lambda: class_means(problem()[1]),
+    "local_means": lambda: local_means(problem()[1], 1.0),
     "robustness": lambda: under_attack().frame(),
     "paired_differences": lambda: paired_differences(under_attack(), under_attack()),
     "run_attack": lambda: [
@@ -155,6 +173,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "generalization_gap": lambda: generalization_gap(*problem(), problem()[1]),
     "calibration": lambda: calibration(*problem(), resamples=20, rng=rng()),
     "corrupt": lambda: [corrupt(pixels().x, c, rng=rng()) for c in corruptions()],
+    "design": lambda: design(decaying(SHAPE, near=1 / 3, far=0.2, length=2.0, power=2.0)).strategy.moments(SHAPE),
     "expansion_loss": lambda: [
         expansion_loss(*problem(), s, at=at, rng=rng()).total.item()
         for s in (mt.CutMix(), Row())
@@ -166,7 +185,8 @@ for _name, _cls in REGISTRY.items():
     CALLS[f"sample {_name}"] = lambda cls=_cls: cls().sample(5, SHAPE, rng=rng())
     CALLS[f"partner_weights {_name}"] = lambda cls=_cls: cls().partner_weights(5, SHAPE, rng=rng())
     CALLS[f"moments {_name}"] = lambda cls=_cls: cls().moments(SHAPE, law="paper")
-    CALLS[f"atoms {_name}"] = lambda cls=_cls: cls().atoms(SHAPE)
+    if _cls.atoms is not mt.Strategy.atoms:  # a Gaussian field is no finite law
+        CALLS[f"atoms {_name}"] = lambda cls=_cls: cls().atoms(SHAPE)
 
 
 def snapshot() -> tuple[object, ...]:

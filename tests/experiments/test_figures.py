@@ -44,26 +44,26 @@ def test_a_missing_record_names_its_command(tmp_path):
 
 
 def test_every_figure_has_a_caption():
-    import figures.accuracy
-    import figures.alpha
-    import figures.coefficients
-    import figures.engine
-    import figures.first_layer
-    import figures.gap
-    import figures.laws
-    import figures.masks
-    import figures.remainder
-    import figures.tasks
-    import figures.theory_training
+    from figures import (
+        accuracy,
+        alpha,
+        coefficients,
+        designed_law,
+        engine,
+        first_layer,
+        gap,
+        generalization,
+        gradient_products,
+        laws,
+        masks,
+        reliability,
+        remainder,
+        robust,
+        tasks,
+        theory_training,
+    )
 
-    modules = (figures.alpha, figures.coefficients, figures.engine, figures.gap, figures.laws, figures.masks)
-    for module in (
-        *modules,
-        figures.remainder,
-        figures.first_layer,
-        figures.tasks,
-        figures.accuracy,
-        figures.theory_training,
-    ):
+    modules = (accuracy, alpha, coefficients, engine, first_layer, gap, generalization, laws, masks, reliability)
+    for module in (*modules, designed_law, gradient_products, remainder, robust, tasks, theory_training):
         assert len(module.CAPTION) > 100
-    assert len(figures.first_layer.CAPTION_FILTERS) > 100
+    assert len(first_layer.CAPTION_FILTERS) > 100

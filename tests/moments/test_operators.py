@@ -11,6 +11,7 @@ from msda_theory.moments.kronecker import KroneckerSum
 from msda_theory.moments.moments import Moments, Provenance
 from msda_theory.moments.operators import Bordered, Constant, Dense, Mixture, SecondMoment
 from msda_theory.moments.sampled import Sampled
+from msda_theory.moments.stationary import Stationary
 
 SHAPE = (3, 4)
 D = 12
@@ -29,6 +30,13 @@ def build(kind: str, seed: int = 0) -> tuple[SecondMoment, np.ndarray]:
     matrix = np.zeros((D, D))
     if kind == "constant":
         return Constant(0.37, SHAPE), matrix + 0.37
+    if kind == "stationary":
+        table = rng.normal(size=(2 * h - 1, 2 * w - 1))
+        table = table + table[::-1, ::-1]
+        for j in range(D):
+            for k in range(D):
+                matrix[j, k] = table[h - 1 + k // w - j // w, w - 1 + k % w - j % w]
+        return Stationary(table), matrix
     if kind == "kronecker":
         left, right = symmetric(rng, 5, h, h), symmetric(rng, 5, w, w)
         border, constant = rng.normal(size=SHAPE), 0.3
@@ -68,7 +76,7 @@ def build(kind: str, seed: int = 0) -> tuple[SecondMoment, np.ndarray]:
     return Mixture(weights, tuple(operator for operator, _ in parts)), matrix
 
 
-KINDS = ("constant", "kronecker", "kronecker-empty", "dense", "sampled", "sampled-weighted", "mixture")
+KINDS = ("constant", "stationary", "kronecker", "kronecker-empty", "dense", "sampled", "sampled-weighted", "mixture")
 
 
 def close(got: np.ndarray, expected: np.ndarray) -> None:
@@ -237,6 +245,25 @@ def test_a_direction_of_negative_variance_is_refused(shape, index):
 def test_mean_and_second_moment_of_different_laws_are_refused(shape):
     with pytest.raises(ValueError, match="mean and second moment must come from one law"):
         Moments(np.full(shape, 0.5), Constant(0.2, shape), "exact", CLOSED)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 6), (5, 1), (7, 11)], ids=str)
+def test_stationary_moments_of_any_rectangle(shape):
+    h, w = shape
+    table = np.random.default_rng(10).normal(size=(2 * h - 1, 2 * w - 1))
+    operator = Stationary(table + table[::-1, ::-1])
+    u = np.random.default_rng(11).normal(size=(2, *shape))
+    close(operator.apply(u).reshape(2, -1), u.reshape(2, -1) @ operator.dense())
+    close(operator.by_displacement(), reference.displacement_means(operator.dense(), shape))
+
+
+def test_stationary_moments_need_a_table_of_displacements():
+    with pytest.raises(
+        ValueError, match=r"expected one value for each displacement \[2H-1, 2W-1\], got a table of shape"
+    ):
+        Stationary(np.zeros((4, 5)))
+    with pytest.raises(ValueError, match="a table of displacements must be equal at p and -p, got a gap of 1;"):
+        Stationary(np.array([[0.0, 0.5, 1.0]]))
 
 
 def test_any_negative_eigenvalue_is_seen_on_small_images():

@@ -1,0 +1,135 @@
+"""Tables and sentences of the study of the order ladder, made from its record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+POINTS = {
+    "data": "data",
+    "mean": "conditional mean",
+    "mask": "mask-conditional mean",
+    "class": "partner's class mean",
+    "local": "blurred partner",
+}
+RUNGS = {"base": "base", "r1": "+ R1", "r2": "+ R2", "r3": "+ R3", "linearised": "linearised", "quadratic": "quadratic"}
+LAWS = {"exact": "exact", "paper": "paper's"}
+
+Record = dict[str, Any]
+Row = dict[str, Any]
+
+
+def share_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:
+    """Shares of the rise of every rung, as Markdown: mean ± standard error, smallest to largest cell in brackets."""
+    rows = _rows(record, "shares", stage, alpha, data)
+    lines = [f"| net | law | expanded at | {' | '.join(RUNGS.values())} |", "|---|---|---|" + "--:|" * len(RUNGS)]
+    for network in _kinds(rows, "network"):
+        for law in LAWS:
+            for at, name in POINTS.items():
+                found = [_find(rows, network=network, law=law, at=at, rung=r) for r in RUNGS]
+                if any(found):
+                    lines.append(f"| {network} | {LAWS[law]} | {name} | {' | '.join(_share(r) for r in found)} |")
+    return "\n".join(lines)
+
+
+def part_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:
+    """What of the rise Gauss-Newton leaves to the curvature of the loss, and linearisation to that of the network."""
+    rows = [r for r in _rows(record, "parts", stage, alpha, data) if r["law"] == "exact"]
+    lines = ["| net | expanded at | curvature of the loss | curvature of the network |", "|---|---|--:|--:|"]
+    for network in _kinds(rows, "network"):
+        for at, name in POINTS.items():
+            found = [_find(rows, network=network, at=at, part=p) for p in ("loss", "network")]
+            if any(found):
+                lines.append(f"| {network} | {name} | {' | '.join(_share(r) for r in found)} |")
+    return "\n".join(lines)
+
+
+def order_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:
+    """Kendall's tau between predicted and measured order of the strategies, mean ± standard error over networks.
+
+    In brackets the number of networks whose order is better than chance at the 5 % level.
+    """
+    rows = _rows(record, "order", stage, alpha, data)
+    lines = [f"| net | law | expanded at | {' | '.join(RUNGS.values())} |", "|---|---|---|" + "--:|" * len(RUNGS)]
+    for network in _kinds(rows, "network"):
+        for law in LAWS:
+            for at, name in POINTS.items():
+                found = [_find(rows, network=network, law=law, at=at, rung=r) for r in RUNGS]
+                if any(found):
+                    lines.append(f"| {network} | {LAWS[law]} | {name} | {' | '.join(_tau(r) for r in found)} |")
+    return "\n".join(lines)
+
+
+def radius_table(record: Record, *, data: str = "digits") -> str:
+    """Median radius over cells with quartiles, for each alpha; and by strategy for the largest alpha."""
+    rows = [r for r in record["result"]["radii"] if r["data"] == data and r["rung"] in ("r2", "r3", "linearised")]
+    alphas = sorted({r["alpha"] for r in rows})
+    strategies = list(rows[0]["by_strategy"]) if rows else []
+    names = [*(f"alpha = {a:g}" for a in alphas), *strategies]
+    lines = [f"| net | law | expanded at | rung | {' | '.join(names)} |", "|---|---|---|---|" + "--:|" * len(names)]
+    for key in _kinds(rows, "network", "law", "at", "rung"):
+        labels = dict(zip(("network", "law", "at", "rung"), key, strict=True))
+        found = [_find(rows, alpha=a, **labels) for a in alphas]
+        if found[-1] is None:
+            continue
+        numbers = [_radius(r) for r in found] + [f"{found[-1]['by_strategy'].get(s, np.nan):.2f}" for s in strategies]
+        cells = (labels["network"], LAWS[labels["law"]], POINTS[labels["at"]], RUNGS[labels["rung"]])
+        lines.append(f"| {' | '.join([*cells, *numbers])} |")
+    return "\n".join(lines)
+
+
+def expectation_list(record: Record) -> str:
+    """What was expected before the first run and whether it came, as Markdown."""
+    return "\n".join(
+        f"- {'as expected' if e['holds'] else '**not** as expected'}: {e['check']} ({e['detail']})."
+        for e in record["result"]["expectations"]
+    )
+
+
+def setting(record: Record) -> str:
+    """Sizes, errors and command, for the line under a table."""
+    config, result = record["config"], record["result"]
+    return (
+        f"{result['networks']} networks, {config['images']} training images, {config['draws']} pairs each; cells whose "
+        f"rise is below 5 standard errors ({result['unresolved']}) are left out. Errors are those over seeds; where R1 "
+        "vanishes (both conditional means, the class mean) + R1 has the expectation of the base and a smaller error. "
+        f"Command: `{record['command']}`; {record['wall_s'] / 60:.0f} min of processor time; {record['machine']}."
+    )
+
+
+def _rows(record: Record, part: str, stage: str, alpha: float | None, data: str) -> list[Row]:
+    own = [r for r in record["result"][part] if (r["stage"], r["data"]) == (stage, data)]
+    wanted = max((r["alpha"] for r in own), default=None) if alpha is None else alpha
+    return [r for r in own if r["alpha"] == wanted]
+
+
+def _kinds(rows: list[Row], *keys: str) -> list[Any]:
+    """Values of the keys in the order in which they come first."""
+    return list(dict.fromkeys(r[keys[0]] if len(keys) == 1 else tuple(r[k] for k in keys) for r in rows))
+
+
+def _find(rows: list[Row], **labels: object) -> Row | None:
+    return next((r for r in rows if all(r[k] == v for k, v in labels.items())), None)
+
+
+def _share(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    low, high = row["over_cells"]["min"], row["over_cells"]["max"]
+    return f"{_estimate(row['share'])} [{low:.2f}, {high:.2f}]"
+
+
+def _tau(row: Row | None) -> str:
+    return "-" if row is None else f"{_estimate(row['kendall'])} ({row['significant']}/{row['networks']})"
+
+
+def _radius(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    low, high = row["over_cells"]["quartiles"]
+    return f"{row['over_cells']['median']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _estimate(value: dict[str, Any]) -> str:
+    return f"{value['mean']:.2f}" + ("" if value["se"] is None else f" ± {value['se']:.2f}")
