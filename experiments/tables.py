@@ -110,7 +110,6 @@ def blocks(records: Records) -> dict[str, str]:
         "task-differences": tables_tasks.differences(records["task_winners"]),
         "task-setting": tables_tasks.setting(records["task_winners"]),
         "caption-tasks": tasks.CAPTION,
-        **tables_theory_training.blocks(records["theory_training"]),
         "imagenet-command": imagenet_command(),
         "accuracy-study": tables_accuracy.table(records["accuracy"]),
         "accuracy-setting": tables_accuracy.setting(records["accuracy"]),
@@ -136,7 +135,7 @@ def blocks(records: Records) -> dict[str, str]:
         **tables_generalization.blocks(records),
         **tables_products.blocks(records),
         **tables_designed.blocks(records),
-    }
+    } | tables_theory_training.blocks(records["theory_training"])
 
 
 def fill(page: str, records: Records) -> str:
