@@ -46,9 +46,9 @@ class ExpansionLoss:
 
     ``base + sum of terms``, where R2 and R3 are means over ``pairs`` sampled (q, r) for each image of the batch, R1
     comes from the closed first moment of q. In place of R1 and R2, "linear" takes the network linear in the step but
-    the loss as it is: ``E l(f + J delta) - l(f)``, of which R1 + R2 is the second order. Given the batch, the estimate
-    and its gradient are unbiased. The gradient is that of everything: of the derivatives in the input, of the curvature
-    h'' and of the residual h' - y too.
+    the loss as it is: ``E l(f + J delta) - l(f)``, Eq. (3l), of which R1 + R2 is the second order. Given the batch, the
+    estimate and its gradient are unbiased. The gradient is that of everything: of the derivatives in the input, of the
+    curvature h'' and of the residual h' - y too.
 
     At the data R1 and R3 have no sign, and neither ``L + R1``, ``L + R1 + R2`` nor anything with R3 is bounded below
     (docs/theory.md, Section 3.8): training on them may diverge. Base + R2 around either mean is never negative.
