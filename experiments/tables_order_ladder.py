@@ -73,7 +73,7 @@ def sentence(record: Record) -> str:
 
 
 def share_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:
-    """Shares of the rise of every rung, as Markdown: mean ± standard error, smallest to largest cell in brackets."""
+    """Shares of the rise of every rung in %, as Markdown: mean ± standard error, smallest and largest cell in brackets."""
     rows = _rows(record, "shares", stage, alpha, data)
     lines = [f"| net | law | expanded at | {' | '.join(RUNGS.values())} |", "|---|---|---|" + "--:|" * len(RUNGS)]
     for network in _kinds(rows, "network"):
@@ -143,7 +143,7 @@ def setting(record: Record) -> str:
     """Sizes, errors and command, for the line under a table."""
     config, result = record["config"], record["result"]
     return (
-        f"{result['networks']} networks, {config['images']} training images, {config['draws']} pairs each; cells whose "
+        f"Shares in %, smallest and largest cell in brackets. {result['networks']} networks, {config['images']} training images, {config['draws']} pairs each; cells whose "
         f"rise is below 5 standard errors ({result['unresolved']}) are left out. Errors are those over seeds; where R1 "
         "vanishes (both conditional means, the class mean) + R1 has the expectation of the base and a smaller error. "
         f"Command: `{record['command']}`; {record['wall_s'] / 60:.0f} min of processor time; {record['machine']}."
@@ -166,10 +166,12 @@ def _find(rows: list[Row], **labels: object) -> Row | None:
 
 
 def _share(row: Row | None) -> str:
+    """In %: mean over cells ± its error over seeds, smallest and largest cell in brackets."""
     if row is None:
         return "-"
-    low, high = row["over_cells"]["min"], row["over_cells"]["max"]
-    return f"{_estimate(row['share'])} [{low:.2f}, {high:.2f}]"
+    low, high, se = row["over_cells"]["min"], row["over_cells"]["max"], row["share"]["se"]
+    mean = f"{100 * row['share']['mean']:.1f}" + ("" if se is None else f" ± {100 * se:.1f}")
+    return f"{mean} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def _tau(row: Row | None) -> str:
