@@ -94,10 +94,10 @@ class Network:
 def measure(network: Network, images: int, laws: Sequence[str], fractions: Sequence[float]) -> dict[str, Any]:
     """All measures of one network as plain numbers; normalised by the total, and by pairs."""
     model, data = network.load(images)
-    products = gradient_products(model, data)
+    products = gradient_products(model, data, batch_size=8)
     shares, pairs = products.normalised("total"), products.normalised("pairs")
     side = min(data.shape)
-    weights = gradient_weights(model, data)
+    weights = gradient_weights(model, data, batch_size=8)
     r2: dict[str, dict[str, Any]] = {}
     for name in laws:
         r2[name] = {}
