@@ -43,6 +43,7 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     limits = _limits(radii) if len(radii) else []
     return {
         "networks": len(records),
+        "rungs": [".".join(r) for r in _rungs(resolved)],
         "cells": _cells(resolved),
         "unresolved": int((len(rows) - len(resolved)) // rows.groupby(RUNG).ngroups),
         "shares": shares,
@@ -114,18 +115,21 @@ def _shares(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return out
 
 
+def _rungs(rows: pd.DataFrame) -> list[tuple[str, ...]]:
+    return list(dict.fromkeys(rows[RUNG].itertuples(index=False, name=None)))
+
+
 def _cells(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Every cell: mean share of each rung over seeds with its error over seeds."""
-    out = []
+    """Every cell: mean share of each rung over seeds with its error over seeds, in the order of ``rungs``."""
+    out, rungs = [], _rungs(rows)
     for key, group in _grouped(rows, [*GROUP, *CELL]):
-        table = group.groupby(RUNG, sort=False)["share"].agg(["mean", "std", "count"])
+        table = group.groupby(RUNG, sort=False)["share"].agg(["mean", "std", "count"]).reindex(rungs)
         se = table["std"] / np.sqrt(table["count"])
         out.append(
             {
                 **dict(zip([*GROUP, *CELL], key, strict=True)),
                 "networks": group["seed"].nunique(),
                 "rise": float(group["rise"].mean()),
-                "rungs": [".".join(i) for i in table.index],
                 "share": table["mean"].round(4).tolist(),
                 "se": se.round(4).tolist(),
             }
