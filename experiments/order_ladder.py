@@ -5,7 +5,7 @@ strategy, alpha and law: the rungs base, + R1, + R2 (Gauss-Newton), + R3, the li
 the exact loss, at the data, at the conditional mean, at the mask-conditional mean, with the partner's class mean and
 with the blurred partner as stand-in, each as a share of the measured rise on the same draws; which rungs put the
 strategies in the measured order; and up to which strength t of the step each rung stays within a tenth of the rise.
-Expected, written before the first run: the list in `experiments.ladder_verdicts`; the record tells of each whether it
+Expected, written before the first run: the list in `experiments.ladder_expectations`; the record tells whether each
 came. Rungs: docs/theory.md, Section 3.7.
 Digits: both activations, six trainings, three seeds; untrained, early and trained. Cost: about 20 minutes on one core.
 With ``--runs FOLDER`` the same for every finished run of `experiments.train` in it.
@@ -89,7 +89,7 @@ def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, A
     return cached(
         folder / f"{name}.json",
         config,
-        code_digest(*SOURCES, "ladder_verdicts.py") + weights_digest(records),
+        code_digest(*SOURCES, "ladder_verdicts.py", "ladder_expectations.py") + weights_digest(records),
         command_line("experiments.order_ladder", config),
         lambda: ladder_verdicts.summary(records),
         parts=records,

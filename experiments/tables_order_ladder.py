@@ -31,7 +31,6 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
         "ladder-parts": part_table(record),
         "ladder-order": order_table(record),
         "ladder-radius": radius_table(record),
-        "ladder-untrained": share_table(record, stage="untrained"),
         "ladder-early": share_table(record, stage="early"),
         "ladder-expectations": expectation_list(record),
         "ladder-setting": setting(record),
@@ -73,7 +72,7 @@ def sentence(record: Record) -> str:
 
 
 def share_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:
-    """Shares of the rise of every rung in %, as Markdown: mean ± standard error, smallest and largest cell in brackets."""
+    """Shares of the rise in %, as Markdown: mean ± standard error, smallest and largest cell in brackets."""
     rows = _rows(record, "shares", stage, alpha, data)
     lines = [f"| net | law | expanded at | {' | '.join(RUNGS.values())} |", "|---|---|---|" + "--:|" * len(RUNGS)]
     for network in _kinds(rows, "network"):
@@ -143,7 +142,8 @@ def setting(record: Record) -> str:
     """Sizes, errors and command, for the line under a table."""
     config, result = record["config"], record["result"]
     return (
-        f"Shares in %, smallest and largest cell in brackets. {result['networks']} networks, {config['images']} training images, {config['draws']} pairs each; cells whose "
+        f"Shares in %, smallest and largest cell in brackets. {result['networks']} networks, {config['images']} training "
+        f"images, {config['draws']} pairs each; cells whose "
         f"rise is below 5 standard errors ({result['unresolved']}) are left out. Errors are those over seeds; where R1 "
         "vanishes (both conditional means, the class mean) + R1 has the expectation of the base and a smaller error. "
         f"Command: `{record['command']}`; {record['wall_s'] / 60:.0f} min of processor time; {record['machine']}."

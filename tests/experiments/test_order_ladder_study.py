@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from picture_files import write_splits
 
-from experiments import digit_nets, ladder_nets, ladder_verdicts, order_ladder, tables_order_ladder
+from experiments import digit_nets, ladder_expectations, ladder_nets, order_ladder, tables_order_ladder
 from experiments.record import failed
 from experiments.run_config import RunConfig
 from experiments.train import Execution, train
@@ -114,8 +114,8 @@ def test_parts_are_kept_and_early_networks_lie_apart(tiny):
 def test_expectations_are_those_that_were_written_down(tiny):
     record, _ = tiny
     keys = [e["key"] for e in record["result"]["expectations"]]
-    assert ladder_verdicts.__doc__ is not None
-    written = [line.split("*")[1] for line in ladder_verdicts.__doc__.splitlines() if line.startswith("- *")]
+    assert ladder_expectations.__doc__ is not None
+    written = [line.split("*")[1] for line in ladder_expectations.__doc__.splitlines() if line.startswith("- *")]
     assert set(keys) <= set(written)
     assert set(written) - set(keys) <= {"stage"}  # the loss of untrained networks may not rise clearly
 
