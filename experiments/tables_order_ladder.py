@@ -142,8 +142,8 @@ def setting(record: Record) -> str:
     """Sizes, errors and command, for the line under a table."""
     config, result = record["config"], record["result"]
     return (
-        f"Shares in %, smallest and largest cell in brackets. {result['networks']} networks, {config['images']} training "
-        f"images, {config['draws']} pairs each; cells whose "
+        f"Shares in %, smallest and largest cell in brackets. {result['networks']} networks, {config['images']} "
+        f"training images, {config['draws']} pairs each; cells whose "
         f"rise is below 5 standard errors ({result['unresolved']}) are left out. Errors are those over seeds; where R1 "
         "vanishes (both conditional means, the class mean) + R1 has the expectation of the base and a smaller error. "
         f"Command: `{record['command']}`; {record['wall_s'] / 60:.0f} min of processor time; {record['machine']}."
