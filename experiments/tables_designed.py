@@ -61,7 +61,10 @@ def twin(record: Record) -> str:
         values = [f"{r[k]['mean']:.3f} ± {r[k]['se']:.3f}" for k in ("predicted", "measured")]
         name = "without mixing" if r["training"] == "vanilla" else f"with {TRAINING[r['training']]}"
         parts.append(f"on networks trained {name} R1 + R2 + R3 at the data {values[0]}, measured rise {values[1]}")
-    return f"Twin over periodic CutMix: {'; '.join(parts)}."
+    return (
+        f"Twin over periodic CutMix: {'; '.join(parts)} (± standard error over {len(record['config']['seeds'])} "
+        f"networks; `{record['command']}`)."
+    )
 
 
 def setting(record: Record) -> str:

@@ -14,7 +14,9 @@ SIDES = {"below": "less", "above": "more", "contains": "not told", None: "not to
 def blocks(records: dict[str, Record]) -> dict[str, str]:
     """The generated blocks of ``gradient_products`` by name."""
     record = records["gradient_products"]
+    runs = records.get("gradient_products_runs")
     return {
+        **({} if runs is None else {"product-runs": f"{shares(runs)}\n\n{setting(runs)}"}),
         "product-shares": shares(record),
         "product-differences": differences(record),
         "product-setting": setting(record),
@@ -45,7 +47,7 @@ def differences(record: Record) -> str:
     lines.append("|---|---|--:|--:|--:|---|")
     for cell in record["result"]["cells"]:
         for d in cell["differences"]:
-            if {d["first"], d["second"]} != {"cutmix", "mixup"} and not (d["primary"] and d["second"] == "vanilla"):
+            if {d["first"], d["second"]} != {"cutmix", "mixup"} and not d["primary"]:
                 continue
             ends = "" if d["low"] is None else f"{100 * d['low']:+.2f} to {100 * d['high']:+.2f}"
             name = f"{NAMES[d['first']]} - {NAMES[d['second']]}"
@@ -77,7 +79,8 @@ def ledger(record: Record) -> str:
     return (
         "Share of gradient-product mass within a quarter of the image side, CutMix- less Mixup-trained networks of the "
         f"same seed, in points with 95 % intervals: {'; '.join(parts) or 'not measured'}. Expected below 0 in every "
-        f"cell: {'so it is' if expected['holds'] else 'it is not so'} ({expected['detail']})."
+        f"cell: {'so it is' if expected['holds'] else 'it is not so'} ({expected['detail']}; "
+        f"{record['result']['images']} images; `{record['command']}`)."
     )
 
 

@@ -113,7 +113,8 @@ def ledger(record: Record) -> str:
             parts.append(f"{name_of(training)} {_span(own, 'share_mixed')} ({_span(own, 'share_tv_mixed')})")
     return (
         "Trained on the expansion in place of mixing, share of MSDA's drop of the mixed loss (in brackets: of the way "
-        f"of the predictions on mixed test images), range over activations and strategies: {'; '.join(parts)}."
+        f"of the predictions on mixed test images), range over activations and strategies: {'; '.join(parts)} "
+        f"({len(record['config']['seeds'])} seeds each; `{record['command']}`)."
     )
 
 

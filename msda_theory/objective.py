@@ -85,11 +85,15 @@ class ExpansionLoss:
         Raises:
             ValueError: unknown law, point or term, terms that count twice, fewer than 1 pair, no closed moments and no
                 ``rng``; a model or loss outside the theory (train mode, samples that influence each other).
-            TypeError: dtypes that disagree, a strategy that is none.
+            TypeError: dtypes that disagree, a strategy that is none, ``terms`` that are one text.
         """
         check_law(law)
         check_at(at)
         check_strategy(strategy)
+        if isinstance(terms, str):
+            raise TypeError(
+                f"expected several terms of the objective, got {terms!r}; pass a tuple such as ({terms!r},)."
+            )
         if unknown := sorted(set(terms) - set(TERMS)):
             raise ValueError(f"expected terms of the objective among {list(TERMS)}, got {unknown}; leave them out.")
         if "linear" in terms and {"r1", "r2"} & set(terms):

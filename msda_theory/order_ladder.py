@@ -141,6 +141,10 @@ def _check(
         raise TypeError(f"expected a list of strategies, got one alone, {strategies.name}; pass [it].")
     if isinstance(laws, str) or isinstance(ats, str):
         raise TypeError(f"expected several laws and points, got {laws!r} and {ats!r}; pass tuples of names.")
+    if len(set(laws)) < len(laws) or len(set(ats)) < len(ats):
+        raise ValueError(
+            f"expected different laws and points, got {list(laws)} and {list(ats)}; drop the repeated ones."
+        )
     if not strategies or not laws or not (ats or stand_ins):
         raise ValueError("expected at least one strategy, law and point, got none of one of them; name some.")
     for strategy in strategies:

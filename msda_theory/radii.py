@@ -78,8 +78,11 @@ def order_radii(
         options: of `order_ladder`.
 
     Raises:
-        ValueError, TypeError: as `order_ladder` and `radius`; ValueError if a strategy does not change the loss.
+        ValueError, TypeError: as `order_ladder` and `radius`; ValueError if a strategy does not change the loss, or
+            without scales.
     """
+    if not scales or "scale" in options:
+        raise ValueError("a radius is read from several scales t of the step, got none or one; pass scales=(0.5, 1.0).")
     seed = seed_from(rng)
     if options.get("engines") is None:
         options["engines"] = Engines(model, data.x, options.get("memory"))

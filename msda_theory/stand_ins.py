@@ -19,7 +19,12 @@ RESERVED = ("data", "mean", "mask", "all")
 
 
 def class_means(data: ImageData) -> Float[Tensor, "m C H W"]:
-    """For each image the mean of all images of its class, ``E[r | class of r]``: conditional means, so R1 = 0."""
+    """For each image the mean of all images of its class, ``E[r | class of r]``: conditional means, so R1 = 0.
+
+    The image itself is among them, as the conditional expectation over these partners has it. With k images a class a
+    part 1/k of each partner is therefore in its stand-in: with few of them the stand-in is nearly the partner, which
+    says little about other images of the class.
+    """
     sums = torch.zeros(data.num_classes, *data.x.shape[1:], dtype=torch.float64, device=data.x.device)
     sums.index_add_(0, data.y, data.x.double())
     counts = torch.bincount(data.y, minlength=data.num_classes).clamp(min=1)

@@ -300,6 +300,8 @@ def test_r1_and_r2_at_the_data_have_no_lower_bound(logit):
 
 def test_what_is_refused():
     model, data = problem()
+    with pytest.raises(TypeError, match="expected several terms of the objective"):
+        ExpansionLoss(model, data, CutMix(), terms="r2")
     with pytest.raises(ValueError, match="expected terms of the objective among"):
         ExpansionLoss(model, data, CutMix(), terms=("r4",))
     with pytest.raises(ValueError, match="the term linear holds r1 and r2 to second order"):

@@ -24,6 +24,7 @@ from msda_theory.masks.vanilla import Vanilla
 from msda_theory.mixed_loss import mixed_loss
 from msda_theory.order_ladder import order_ladder
 from msda_theory.pairs import Tile
+from msda_theory.radii import order_radii
 from msda_theory.rungs import PARTS, tile_rungs
 from msda_theory.stand_ins import class_means, local_means
 
@@ -129,6 +130,16 @@ def test_rungs_are_sums_of_the_terms_of_compare_on_the_same_draws():
         assert rung["r2"] - rung["r1"] == pytest.approx(row.r2.mean, rel=1e-9)
         assert rung["r3"] - rung["r2"] == pytest.approx(row.r3.mean, rel=1e-8)
         assert table[row.strategy, "exact", "all", "measured"] == pytest.approx(row.measured.mean, rel=1e-13)
+
+
+def test_names_given_twice_and_radii_without_scales_are_refused():
+    model, data = net(), images(6)
+    for options in ({"laws": ("exact", "exact")}, {"ats": ("mask", "mask")}):
+        with pytest.raises(ValueError, match="expected different laws and points"):
+            ladder(model, data, draws=2, **options)
+    for options in ({"scales": ()}, {"scale": 0.5}):
+        with pytest.raises(ValueError, match="a radius is read from several scales t of the step"):
+            order_radii(model, data, [CutMix()], rng=np.random.default_rng(0), draws=2, **options)
 
 
 def test_measured_is_mixed_loss_with_an_equal_generator():

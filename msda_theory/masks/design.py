@@ -92,6 +92,7 @@ def design(
     check_alpha(alpha)
     check_option("edges", edges, EDGES)
     check_option("label", label, LABELS)
+    wanted = np.asarray(wanted, dtype=float)
     shape = _checked(wanted)
     if label == "pixels" and edges == "window":
         raise ValueError(

@@ -125,7 +125,7 @@ def test_tables_and_figure_come_from_the_record(tiny, tmp_path):
     table = tables_order_ladder.share_table(record).splitlines()
     assert len(table) == 2 + 2 * 2 * 5  # nets, laws, points
     assert len(tables_order_ladder.part_table(record).splitlines()) == 2 + 2 * 5
-    assert len(tables_order_ladder.order_table(record, stage="early").splitlines()) == 2 + 2 * 2 * 5
+    assert len(tables_order_ladder.order_table(record, stage="early").splitlines()) == 2 + 2 * 2 * 5 + 2
     assert len(tables_order_ladder.radius_table(record).splitlines()) == 2 + 2 * 3 * (5 + 1)
     assert tables_order_ladder.expectation_list(record).count("as expected") == len(record["result"]["expectations"])
     assert "python -m experiments.order_ladder" in tables_order_ladder.setting(record)
