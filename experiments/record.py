@@ -172,6 +172,8 @@ def _options(prefix: str, config: Any, default: Any) -> list[str]:
         value, usual, name = getattr(config, f.name), getattr(default, f.name), prefix + f.name.replace("_", "-")
         if is_dataclass(value):
             words += _options(f"{name}.", value, usual)
+        elif isinstance(value, bool) and value != usual:
+            words.append(f"--{name}" if value else f"--{prefix}no-{f.name.replace('_', '-')}")
         elif value != usual:
             values = value if isinstance(value, tuple) else (value,)
             words += [f"--{name}", *(str(v) for v in values)]
@@ -199,7 +201,9 @@ def failed(record: dict[str, Any]) -> list[str]:
 
 
 def finish(record: dict[str, Any]) -> None:
-    """End of a command line: print the checks; exit with 1 if one of them failed."""
+    """End of a command line: print what was expected and what came, and the checks; exit with 1 if a check failed."""
+    for e in record["result"].get("expectations", []):
+        print(f"{'as expected' if e['holds'] else 'NOT as expected'}: {e['check']}: {e['detail']}")
     for c in record["result"].get("checks", []):
         print(f"{'holds' if c['holds'] else 'FAILS'}  {c['check']}: {c['detail']}")
     if failed(record):

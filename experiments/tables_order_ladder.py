@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from figures import order_ladder as figure
+
 POINTS = {
     "data": "data",
     "mean": "conditional mean",
@@ -20,8 +22,62 @@ Record = dict[str, Any]
 Row = dict[str, Any]
 
 
+def blocks(records: dict[str, Record]) -> dict[str, str]:
+    """The generated blocks of ``order_ladder`` by name, and those of finished runs where their record is there."""
+    record, runs = records["order_ladder"], records.get("order_ladder_runs")
+    return {
+        "ladder-shares": share_table(record),
+        "ladder-small-alpha": share_table(record, alpha=min(record["config"]["alphas"])),
+        "ladder-parts": part_table(record),
+        "ladder-order": order_table(record),
+        "ladder-radius": radius_table(record),
+        "ladder-early": share_table(record, stage="early"),
+        "ladder-expectations": expectation_list(record),
+        "ladder-setting": setting(record),
+        "ladder-sentence": sentence(record),
+        "caption-order-ladder": figure.CAPTION,
+        **({} if runs is None else run_blocks(runs)),
+    }
+
+
+def run_blocks(record: Record) -> dict[str, str]:
+    """The same for networks of `experiments.train`, one table of shares and one of orders for each data set."""
+    sets = _kinds(record["result"]["shares"], "data")
+    shares = "\n\n".join(f"{name}:\n\n{share_table(record, data=name)}" for name in sets)
+    orders = "\n\n".join(f"{name}:\n\n{order_table(record, data=name)}" for name in sets)
+    return {"ladder-runs": shares, "ladder-runs-order": orders, "ladder-runs-setting": setting(record)}
+
+
+def sentence(record: Record) -> str:
+    """The main result in one sentence: ranges of shares over cells, exact law but for the published form."""
+    rows = _rows(record, "shares", "trained", None, "digits")
+    parts = []
+    for network in _kinds(rows, "network"):
+        found = {
+            name: _find(rows, network=network, law=law, at=at, rung=rung)
+            for name, (law, at, rung) in {
+                "second order at the data, paper's law": ("paper", "data", "r3"),
+                "network linearised at the data, exact loss": ("exact", "data", "linearised"),
+                "Gauss-Newton at the mask": ("exact", "mask", "r2"),
+                "Gauss-Newton with class means": ("exact", "class", "r2"),
+            }.items()
+        }
+        words = [
+            f"{name} {100 * r['over_cells']['min']:.0f} to {100 * r['over_cells']['max']:.0f} %, {r['within_a_tenth']} "
+            "cells within a tenth"
+            for name, r in found.items()
+            if r is not None
+        ]
+        cells = max(r["cells"] for r in found.values() if r is not None)
+        parts.append(f"{network} ({cells} cells of training and strategy): {'; '.join(words)}")
+    return (
+        f"Share of the measured rise on trained networks of digits, smallest and largest cell. {'. '.join(parts)}. "
+        f"({record['result']['networks']} networks; `{record['command']}`.)"
+    )
+
+
 def share_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:
-    """Shares of the rise of every rung, as Markdown: mean ± standard error, smallest to largest cell in brackets."""
+    """Shares of the rise in %, as Markdown: mean ± standard error, smallest and largest cell in brackets."""
     rows = _rows(record, "shares", stage, alpha, data)
     lines = [f"| net | law | expanded at | {' | '.join(RUNGS.values())} |", "|---|---|---|" + "--:|" * len(RUNGS)]
     for network in _kinds(rows, "network"):
@@ -48,7 +104,8 @@ def part_table(record: Record, *, stage: str = "trained", alpha: float | None = 
 def order_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:
     """Kendall's tau between predicted and measured order of the strategies, mean ± standard error over networks.
 
-    In brackets the number of networks whose order is better than chance at the 5 % level.
+    In brackets the number of networks with the very order that was measured. A row for each law has the loss measured
+    under it, which no order of expansion can beat.
     """
     rows = _rows(record, "order", stage, alpha, data)
     lines = [f"| net | law | expanded at | {' | '.join(RUNGS.values())} |", "|---|---|---|" + "--:|" * len(RUNGS)]
@@ -58,11 +115,16 @@ def order_table(record: Record, *, stage: str = "trained", alpha: float | None =
                 found = [_find(rows, network=network, law=law, at=at, rung=r) for r in RUNGS]
                 if any(found):
                     lines.append(f"| {network} | {LAWS[law]} | {name} | {' | '.join(_tau(r) for r in found)} |")
+            row = _find(rows, network=network, law=law, at="all", rung="measured")
+            if row is not None:
+                lines.append(
+                    f"| {network} | {LAWS[law]} | measured under this law | {_tau(row)} |" + " |" * (len(RUNGS) - 1)
+                )
     return "\n".join(lines)
 
 
 def radius_table(record: Record, *, data: str = "digits") -> str:
-    """Median radius over cells with quartiles, for each alpha; and by strategy for the largest alpha."""
+    """Median radius over networks and strategies with quartiles, for each alpha; and by strategy for the largest."""
     rows = [r for r in record["result"]["radii"] if r["data"] == data and r["rung"] in ("r2", "r3", "linearised")]
     alphas = sorted({r["alpha"] for r in rows})
     strategies = list(rows[0]["by_strategy"]) if rows else []
@@ -73,7 +135,9 @@ def radius_table(record: Record, *, data: str = "digits") -> str:
         found = [_find(rows, alpha=a, **labels) for a in alphas]
         if found[-1] is None:
             continue
-        numbers = [_radius(r) for r in found] + [f"{found[-1]['by_strategy'].get(s, np.nan):.2f}" for s in strategies]
+        least = min(record["config"]["scales"])
+        medians = [found[-1]["by_strategy"].get(s, np.nan) for s in strategies]
+        numbers = [_radius(r, least) for r in found] + [_scale(m, least) for m in medians]
         cells = (labels["network"], LAWS[labels["law"]], POINTS[labels["at"]], RUNGS[labels["rung"]])
         lines.append(f"| {' | '.join([*cells, *numbers])} |")
     return "\n".join(lines)
@@ -90,11 +154,16 @@ def expectation_list(record: Record) -> str:
 def setting(record: Record) -> str:
     """Sizes, errors and command, for the line under a table."""
     config, result = record["config"], record["result"]
+    scales = ", ".join(f"{t:g}" for t in config["scales"])
     return (
-        f"{result['networks']} networks, {config['images']} training images, {config['draws']} pairs each; cells whose "
-        f"rise is below 5 standard errors ({result['unresolved']}) are left out. Errors are those over seeds; where R1 "
-        "vanishes (both conditional means, the class mean) + R1 has the expectation of the base and a smaller error. "
-        f"Command: `{record['command']}`; {record['wall_s'] / 60:.0f} min of processor time; {record['machine']}."
+        "Shares in %: mean ± one standard error over networks (strategies averaged first; none where there is one "
+        "seed), smallest and largest cell of training and strategy in brackets. "
+        f"{result['networks']} networks, {config['images']} training images, {config['draws']} pairs each; radii: "
+        f"{config['radius_images']} images, {config['radius_draws']} pairs, t = {scales}; cells whose rise is below 5 "
+        f"standard errors ({result['unresolved']}) are left out. Prediction and measurement share their draws. R1 is "
+        "sampled like all terms: where its expectation is 0 (conditional means, class mean), it takes noise out of R2 "
+        f"and may add some alone. `{record['command']}`; {record['wall_s'] / 60:.0f} min of processor time; "
+        f"{record['machine']}."
     )
 
 
@@ -114,21 +183,27 @@ def _find(rows: list[Row], **labels: object) -> Row | None:
 
 
 def _share(row: Row | None) -> str:
+    """In %: mean over cells ± its error over seeds, smallest and largest cell in brackets."""
     if row is None:
         return "-"
-    low, high = row["over_cells"]["min"], row["over_cells"]["max"]
-    return f"{_estimate(row['share'])} [{low:.2f}, {high:.2f}]"
+    low, high, se = row["over_cells"]["min"], row["over_cells"]["max"], row["share"]["se"]
+    mean = f"{100 * row['share']['mean']:.1f}" + ("" if se is None else f" ± {100 * se:.1f}")
+    return f"{mean} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
 def _tau(row: Row | None) -> str:
-    return "-" if row is None else f"{_estimate(row['kendall'])} ({row['significant']}/{row['networks']})"
+    return "-" if row is None else f"{_estimate(row['kendall'])} ({row['same_order']}/{row['networks']})"
 
 
-def _radius(row: Row | None) -> str:
+def _radius(row: Row | None, least: float) -> str:
     if row is None:
         return "-"
     low, high = row["over_cells"]["quartiles"]
-    return f"{row['over_cells']['median']:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{_scale(row['over_cells']['median'], least)} [{_scale(low, least)}, {_scale(high, least)}]"
+
+
+def _scale(value: float, least: float) -> str:
+    return f"< {least:g}" if value < least else f"{value:.2f}"
 
 
 def _estimate(value: dict[str, Any]) -> str:
