@@ -107,7 +107,7 @@ def test_finished_runs_are_measured(tmp_path):
     config = gradient_products.Config(runs=str(tmp_path / "runs"), images=6, laws=("mixup",))
     result = gradient_products.run(config, folder=tmp_path)["result"]
     (cell,) = result["cells"]
-    assert cell["cell"] == "digits (200 images), resnet8"
+    assert cell["cell"] == "digits (200 images), resnet8-4"
     assert [(r["training"], r["seeds"]) for r in cell["rows"]] == [("mixup", 2), ("cutmix", 2)]
     assert {d["n"] for d in cell["differences"]} == {2}
     assert (tmp_path / "gradient_products_runs.json").exists()
