@@ -155,7 +155,7 @@ def _checks(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         check(
             "parts of R2 by displacement sum to R2 of the expansion",
             max(rest, default=0.0) < 1e-9,
-            f"relative distance {max(rest, default=0.0):.1g} on {len(rest)} networks of at most 1024 inputs",
+            f"relative distance {max(rest, default=0.0):.1g} on {len(rest)} networks of at most 256 inputs",
         ),
         check("shares of the product mass sum to 1", lost < 1e-9, f"off by {lost:.1g} on {len(results)} networks"),
     ]

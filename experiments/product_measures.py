@@ -27,7 +27,7 @@ from msda_theory.masks.registry import strategy as make_strategy
 from msda_theory.moments.displacements import ByDistance, pair_counts
 from msda_theory.moments.moments import LAWS
 
-_DENSE, _COMPARED = 1024, 32  # inputs, and images, of the comparison with the dense expansion
+_DENSE, _COMPARED = 256, 32  # inputs, and images, of the comparison with the dense expansion: gigabytes beyond
 Array = np.ndarray
 
 

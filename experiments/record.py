@@ -172,6 +172,8 @@ def _options(prefix: str, config: Any, default: Any) -> list[str]:
         value, usual, name = getattr(config, f.name), getattr(default, f.name), prefix + f.name.replace("_", "-")
         if is_dataclass(value):
             words += _options(f"{name}.", value, usual)
+        elif isinstance(value, bool) and value != usual:
+            words.append(f"--{name}" if value else f"--{prefix}no-{f.name.replace('_', '-')}")
         elif value != usual:
             values = value if isinstance(value, tuple) else (value,)
             words += [f"--{name}", *(str(v) for v in values)]

@@ -31,7 +31,6 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
         "ladder-parts": part_table(record),
         "ladder-order": order_table(record),
         "ladder-radius": radius_table(record),
-        "ladder-untrained": share_table(record, stage="untrained"),
         "ladder-early": share_table(record, stage="early"),
         "ladder-expectations": expectation_list(record),
         "ladder-setting": setting(record),
@@ -58,22 +57,27 @@ def sentence(record: Record) -> str:
             name: _find(rows, network=network, law=law, at=at, rung=rung)
             for name, (law, at, rung) in {
                 "second order at the data, paper's law": ("paper", "data", "r3"),
+                "network linearised at the data, exact loss": ("exact", "data", "linearised"),
                 "Gauss-Newton at the mask": ("exact", "mask", "r2"),
                 "Gauss-Newton with class means": ("exact", "class", "r2"),
             }.items()
         }
         words = [
-            f"{name} {100 * r['over_cells']['min']:.0f} to {100 * r['over_cells']['max']:.0f} %"
+            f"{name} {100 * r['over_cells']['min']:.0f} to {100 * r['over_cells']['max']:.0f} %, {r['within_a_tenth']} "
+            "cells within a tenth"
             for name, r in found.items()
             if r is not None
         ]
         cells = max(r["cells"] for r in found.values() if r is not None)
-        parts.append(f"{network} ({cells} cells of training and strategy): {', '.join(words)}")
-    return f"Share of the measured rise on trained networks, smallest and largest cell: {'; '.join(parts)}."
+        parts.append(f"{network} ({cells} cells of training and strategy): {'; '.join(words)}")
+    return (
+        f"Share of the measured rise on trained networks of digits, smallest and largest cell. {'. '.join(parts)}. "
+        f"({record['result']['networks']} networks; `{record['command']}`.)"
+    )
 
 
 def share_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:
-    """Shares of the rise of every rung in %, as Markdown: mean ± standard error, smallest and largest cell in brackets."""
+    """Shares of the rise in %, as Markdown: mean ± standard error, smallest and largest cell in brackets."""
     rows = _rows(record, "shares", stage, alpha, data)
     lines = [f"| net | law | expanded at | {' | '.join(RUNGS.values())} |", "|---|---|---|" + "--:|" * len(RUNGS)]
     for network in _kinds(rows, "network"):
@@ -100,7 +104,8 @@ def part_table(record: Record, *, stage: str = "trained", alpha: float | None = 
 def order_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:
     """Kendall's tau between predicted and measured order of the strategies, mean ± standard error over networks.
 
-    In brackets the number of networks whose order is better than chance at the 5 % level.
+    In brackets the number of networks with the very order that was measured. A row for each law has the loss measured
+    under it, which no order of expansion can beat.
     """
     rows = _rows(record, "order", stage, alpha, data)
     lines = [f"| net | law | expanded at | {' | '.join(RUNGS.values())} |", "|---|---|---|" + "--:|" * len(RUNGS)]
@@ -110,11 +115,16 @@ def order_table(record: Record, *, stage: str = "trained", alpha: float | None =
                 found = [_find(rows, network=network, law=law, at=at, rung=r) for r in RUNGS]
                 if any(found):
                     lines.append(f"| {network} | {LAWS[law]} | {name} | {' | '.join(_tau(r) for r in found)} |")
+            row = _find(rows, network=network, law=law, at="all", rung="measured")
+            if row is not None:
+                lines.append(
+                    f"| {network} | {LAWS[law]} | measured under this law | {_tau(row)} |" + " |" * (len(RUNGS) - 1)
+                )
     return "\n".join(lines)
 
 
 def radius_table(record: Record, *, data: str = "digits") -> str:
-    """Median radius over cells with quartiles, for each alpha; and by strategy for the largest alpha."""
+    """Median radius over networks and strategies with quartiles, for each alpha; and by strategy for the largest."""
     rows = [r for r in record["result"]["radii"] if r["data"] == data and r["rung"] in ("r2", "r3", "linearised")]
     alphas = sorted({r["alpha"] for r in rows})
     strategies = list(rows[0]["by_strategy"]) if rows else []
@@ -125,7 +135,9 @@ def radius_table(record: Record, *, data: str = "digits") -> str:
         found = [_find(rows, alpha=a, **labels) for a in alphas]
         if found[-1] is None:
             continue
-        numbers = [_radius(r) for r in found] + [f"{found[-1]['by_strategy'].get(s, np.nan):.2f}" for s in strategies]
+        least = min(record["config"]["scales"])
+        medians = [found[-1]["by_strategy"].get(s, np.nan) for s in strategies]
+        numbers = [_radius(r, least) for r in found] + [_scale(m, least) for m in medians]
         cells = (labels["network"], LAWS[labels["law"]], POINTS[labels["at"]], RUNGS[labels["rung"]])
         lines.append(f"| {' | '.join([*cells, *numbers])} |")
     return "\n".join(lines)
@@ -143,10 +155,14 @@ def setting(record: Record) -> str:
     """Sizes, errors and command, for the line under a table."""
     config, result = record["config"], record["result"]
     return (
-        f"Shares in %, smallest and largest cell in brackets. {result['networks']} networks, {config['images']} training images, {config['draws']} pairs each; cells whose "
-        f"rise is below 5 standard errors ({result['unresolved']}) are left out. Errors are those over seeds; where R1 "
-        "vanishes (both conditional means, the class mean) + R1 has the expectation of the base and a smaller error. "
-        f"Command: `{record['command']}`; {record['wall_s'] / 60:.0f} min of processor time; {record['machine']}."
+        "Shares in %: mean ± one standard error over networks (strategies averaged first; none where there is one seed), "
+        f"smallest and largest cell of training and strategy in brackets. {result['networks']} networks, "
+        f"{config['images']} training images, {config['draws']} pairs each; radii: {config['radius_images']} images, "
+        f"{config['radius_draws']} pairs, t = {', '.join(f'{t:g}' for t in config['scales'])}; cells whose rise is below "
+        f"5 standard errors ({result['unresolved']}) are left out. Prediction and measurement share their draws. R1 is "
+        "sampled like all terms: where its expectation is 0 (conditional means, class mean), it takes noise out of R2 "
+        f"and may add some alone. `{record['command']}`; {record['wall_s'] / 60:.0f} min of processor time; "
+        f"{record['machine']}."
     )
 
 
@@ -178,11 +194,15 @@ def _tau(row: Row | None) -> str:
     return "-" if row is None else f"{_estimate(row['kendall'])} ({row['significant']}/{row['networks']})"
 
 
-def _radius(row: Row | None) -> str:
+def _radius(row: Row | None, least: float) -> str:
     if row is None:
         return "-"
     low, high = row["over_cells"]["quartiles"]
-    return f"{row['over_cells']['median']:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{_scale(row['over_cells']['median'], least)} [{_scale(low, least)}, {_scale(high, least)}]"
+
+
+def _scale(value: float, least: float) -> str:
+    return f"< {least:g}" if value < least else f"{value:.2f}"
 
 
 def _estimate(value: dict[str, Any]) -> str:
