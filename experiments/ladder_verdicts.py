@@ -166,7 +166,7 @@ def _orders(rows: pd.DataFrame) -> list[dict[str, Any]]:
         if enough and key[-3:] != ("exact", "all", "measured"):
             found = rank_agreement(predicted, measured)
             labels = dict(zip([*GROUP, "training", "seed", *RUNG], key, strict=True))
-            lines.append({**labels, "kendall": found.kendall, "spearman": found.spearman, "p": found.p_value})
+            lines.append({**labels, "kendall": found.kendall, "spearman": found.spearman})
     out = []
     for key, group in _grouped(pd.DataFrame(lines), [*GROUP, *RUNG]) if lines else []:
         own = group.assign(strategy="all")  # one stratum for each training, its seeds as draws
@@ -176,7 +176,7 @@ def _orders(rows: pd.DataFrame) -> list[dict[str, Any]]:
                 "networks": len(group),
                 "kendall": _over(own, "kendall"),
                 "spearman": _over(own, "spearman"),
-                "significant": int((group["p"] <= 0.05).sum()),
+                "same_order": int((group["kendall"] > 1 - 1e-9).sum()),
             }
         )
     return out

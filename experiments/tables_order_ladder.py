@@ -154,12 +154,13 @@ def expectation_list(record: Record) -> str:
 def setting(record: Record) -> str:
     """Sizes, errors and command, for the line under a table."""
     config, result = record["config"], record["result"]
+    scales = ", ".join(f"{t:g}" for t in config["scales"])
     return (
-        "Shares in %: mean ± one standard error over networks (strategies averaged first; none where there is one seed), "
-        f"smallest and largest cell of training and strategy in brackets. {result['networks']} networks, "
-        f"{config['images']} training images, {config['draws']} pairs each; radii: {config['radius_images']} images, "
-        f"{config['radius_draws']} pairs, t = {', '.join(f'{t:g}' for t in config['scales'])}; cells whose rise is below "
-        f"5 standard errors ({result['unresolved']}) are left out. Prediction and measurement share their draws. R1 is "
+        "Shares in %: mean ± one standard error over networks (strategies averaged first; none where there is one "
+        "seed), smallest and largest cell of training and strategy in brackets. "
+        f"{result['networks']} networks, {config['images']} training images, {config['draws']} pairs each; radii: "
+        f"{config['radius_images']} images, {config['radius_draws']} pairs, t = {scales}; cells whose rise is below 5 "
+        f"standard errors ({result['unresolved']}) are left out. Prediction and measurement share their draws. R1 is "
         "sampled like all terms: where its expectation is 0 (conditional means, class mean), it takes noise out of R2 "
         f"and may add some alone. `{record['command']}`; {record['wall_s'] / 60:.0f} min of processor time; "
         f"{record['machine']}."
@@ -191,7 +192,7 @@ def _share(row: Row | None) -> str:
 
 
 def _tau(row: Row | None) -> str:
-    return "-" if row is None else f"{_estimate(row['kendall'])} ({row['significant']}/{row['networks']})"
+    return "-" if row is None else f"{_estimate(row['kendall'])} ({row['same_order']}/{row['networks']})"
 
 
 def _radius(row: Row | None, least: float) -> str:
