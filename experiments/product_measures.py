@@ -60,7 +60,8 @@ class Network:
         """A run of ``experiments.train``."""
         config = record["config"]
         size = "" if config["images"] is None else f" ({config['images']:,} images)"
-        name = f"{config['data'].partition(':')[0]}{size}, {config['model']}"
+        network = "-".join(str(part) for part in (config["model"], config["activation"], config["width"]) if part)
+        name = f"{config['data'].partition(':')[0]}{size}, {network}"
         return cls(record, folder, name, base(config["strategy"]), run=True)
 
     @property
