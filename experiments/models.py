@@ -29,8 +29,7 @@ def network(name: str, *, classes: int = 10, seed: int, **options: int | str) ->
     """The network of that name from `NETWORKS`; the global random state is left as it was.
 
     Args:
-        name: resnet8, preactresnet18, wideresnet28, wideresnet16, resnet50, vit; for small images conv8, linear,
-            relu_without_bias.
+        name: resnet8, preactresnet18, wideresnet28, wideresnet16, resnet50 or vit.
         classes: number of outputs.
         seed: of the initial weights.
         options: ``activation``, ``width`` and what else the network takes.
@@ -288,6 +287,8 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "wideresnet16": wideresnet16,
     "resnet50": ResNet50,
     "vit": ViT,
+}
+SMALL: dict[str, Callable[..., nn.Module]] = {  # for images of 8x8 pixels, or of any size but without convolutions
     "conv8": conv8,
     "linear": linear,
     "relu_without_bias": relu_without_bias,

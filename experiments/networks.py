@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from experiments.models import NETWORKS, initial_weights
+from experiments.models import NETWORKS, SMALL, initial_weights
+
+KNOWN = {**NETWORKS, **SMALL}
 
 
 class Normalised(nn.Module):
@@ -34,7 +36,8 @@ def build(name: str, *, classes: int, shape: tuple[int, int, int], seed: int, **
     """A network with ``classes`` outputs for images of ``shape`` (C, H, W).
 
     Args:
-        name: of `experiments.models.NETWORKS`, or ``module:function`` for your own, importable from where you are.
+        name: of `experiments.models.NETWORKS` or ``SMALL``, or ``module:function`` for your own, importable from where
+            you are.
         classes: number of outputs.
         shape: of the images; a network that takes ``channels`` or ``image`` (the side) is given them.
         seed: of the initial weights; the global random state is left as it was.
@@ -59,18 +62,18 @@ def build(name: str, *, classes: int, shape: tuple[int, int, int], seed: int, **
 
 def source(name: str) -> bytes | None:
     """Source of the module of a network ``module:function``; None for the networks of this project."""
-    if name in NETWORKS:
+    if name in KNOWN:
         return None
     return inspect.getsource(inspect.getmodule(_constructor(name)) or _constructor(name)).encode()
 
 
 def _constructor(name: str) -> Callable[..., nn.Module]:
-    if name in NETWORKS:
-        return NETWORKS[name]
+    if name in KNOWN:
+        return KNOWN[name]
     module, colon, function = name.partition(":")
     if colon:
         try:
             return getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
             raise ValueError(f"expected {name!r} to be an importable module:function, got: {error}; fix it.") from error
-    raise ValueError(f"expected a network among {list(NETWORKS)} or module:function, got {name!r}; choose one of them.")
+    raise ValueError(f"expected a network among {list(KNOWN)} or module:function, got {name!r}; choose one of them.")

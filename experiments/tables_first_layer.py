@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+from figures import first_layer as figure
 from figures.first_layer import LABELS, name_of
 from figures.style import NAMES
 
@@ -17,6 +18,22 @@ EXPECTED = {
     "control-response": "relative change of the logits",
     "frequency": "share of low frequencies",
 }
+
+
+def blocks(records: dict[str, Record]) -> dict[str, str]:
+    """The generated blocks of ``first_layer`` by name."""
+    record = records["first_layer"]
+    return {
+        "c2": ledger(record),
+        "first-layer-sizes": sizes(record),
+        "first-layer-metrics": metrics(record),
+        "first-layer-control": control(record),
+        "first-layer-specific": specific(record),
+        "first-layer-expectations": expectations(record),
+        "first-layer-setting": setting(record),
+        "caption-first-layer": figure.caption(record["result"]),
+        "caption-first-layer-filters": figure.caption_filters(record["result"]),
+    }
 
 
 def sizes(record: Record) -> str:

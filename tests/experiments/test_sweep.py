@@ -234,7 +234,7 @@ def test_pictures_in_folders_on_a_dask_cluster(tmp_path):
     run = replace(TINY, images=None, test_images=None, size=8, batch=4)
     runs = grid(data=(f"folder:{pictures}",), strategies=("cutmix",), seeds=(0,), run=run)
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         executor_for(1, cluster.scheduler_address) as executor,
     ):
         outcome = sweep(runs, replace(how(tmp_path), workers=2), executor=executor)
@@ -244,7 +244,7 @@ def test_pictures_in_folders_on_a_dask_cluster(tmp_path):
 
 def test_a_dask_cluster_gives_the_same_bits(tmp_path, one_by_one):
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         executor_for(1, cluster.scheduler_address) as executor,
     ):
         outcome = sweep(grid(), how(tmp_path), executor=executor)
@@ -274,7 +274,7 @@ def test_the_command_lists_accuracies_and_fails_where_a_run_failed(tmp_path, cap
 
 
 def test_client_is_closed(tmp_path):
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
         with executor_for(1, cluster.scheduler_address) as executor:
             assert executor.submit(sum, (1, 2)).result() == 3
         with Client(cluster) as client:

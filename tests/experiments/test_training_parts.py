@@ -15,7 +15,7 @@ from torch import nn
 
 import msda_theory as mt
 from experiments.checkpoints import Checkpoint, Checkpoints
-from experiments.models import NETWORKS
+from experiments.models import NETWORKS, SMALL
 from experiments.networks import Normalised, build, source
 from experiments.optim import average, learning_rate, set_learning_rate, sgd
 from experiments.processes import Processes, processes
@@ -206,6 +206,12 @@ def test_networks_fit_the_images_they_are_built_for(name):
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert model.eval()(torch.zeros(2, *shape)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_networks_fit_digits(name):
+    model = build(name, classes=7, shape=(1, 8, 8), seed=0)
+    assert model.eval()(torch.zeros(2, 1, 8, 8)).shape == (2, 7)
 
 
 def test_normalisation_is_inside_the_network():
