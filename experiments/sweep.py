@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -34,7 +34,9 @@ from experiments.train import Execution, finished, train
 
 USUAL = Execution()
 LOST = "lost with its worker"
+LOOK = 1.0  # seconds from one look for a signal to the next
 PATIENCE = 60  # seconds in which a process that is told to stop may finish its step and write a checkpoint
+_signals: list[int] = []  # that the sweep has got
 
 
 @dataclass(frozen=True)
@@ -144,12 +146,17 @@ def _outcomes(
             yield run, _attempt(run, how)
         return
     futures: dict[Future[dict[str, Any] | str], RunConfig] = {executor.submit(_attempt, r, how): r for r in runs}
-    for future in as_completed(futures):
-        run = futures[future]
-        try:
-            yield run, future.result()
-        except Exception as error:  # the worker was lost, perhaps with its work done
-            yield run, finished(run, how.out) or f"{LOST} ({type(error).__name__}: {error})"
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, timeout=LOOK, return_when=FIRST_COMPLETED)
+        if _signals:  # the exception of the handler can be lost, where it was raised in a callback
+            raise KeyboardInterrupt(_stopped(_signals[-1]))
+        for future in done:
+            run = futures[future]
+            try:
+                yield run, future.result()
+            except Exception as error:  # the worker was lost, perhaps with its work done
+                yield run, finished(run, how.out) or f"{LOST} ({type(error).__name__}: {error})"
 
 
 def _attempt(run: RunConfig, how: Execution) -> dict[str, Any] | str:
@@ -262,7 +269,9 @@ def run_all(
     attempts: int = 3,
 ) -> Outcome:
     """A `sweep` over processes or a Dask cluster, which is started anew for runs that were lost with a worker."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    _signals.clear()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     if jobs is None:
         jobs = 1 if torch.cuda.is_available() else os.cpu_count() or 1
     for k in range(attempts):
@@ -274,7 +283,12 @@ def run_all(
 
 
 def _interrupt(number: int, _frame: object) -> None:
-    raise KeyboardInterrupt(f"stopped by signal {number}; start the sweep again to continue")
+    _signals.append(number)
+    raise KeyboardInterrupt(_stopped(number))
+
+
+def _stopped(number: int) -> str:
+    return f"stopped by signal {number}; start the sweep again to continue"
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
