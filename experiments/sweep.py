@@ -9,14 +9,11 @@ written after every epoch.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -31,11 +28,11 @@ from experiments.record import ClaimFailed, plain, read_record, write_record
 from experiments.run_config import RunConfig
 from experiments.strategies import strategy_from, with_alpha
 from experiments.train import Execution, finished, train
+from experiments.workers import executor_for
 
 USUAL = Execution()
 LOST = "lost with its worker"
 LOOK = 1.0  # seconds from one look for a signal to the next
-PATIENCE = 60  # seconds in which a process that is told to stop may finish its step and write a checkpoint
 _signals: list[int] = []  # that the sweep has got
 
 
@@ -180,56 +177,6 @@ def read_failure(run: RunConfig, out: Path) -> str | None:
     """What a run failed with, or None if it did not."""
     record = read_record(out / run.name / "failure.json")
     return None if record is None or record["config"] != plain(run) else str(record["result"]["error"])
-
-
-@contextlib.contextmanager
-def executor_for(jobs: int, dask: str | None = None) -> Iterator[Executor | None]:
-    """Processes of one thread each (none for one job), or a Dask cluster's executor.
-
-    Processes end with this one, however it ends, each with a checkpoint of its run.
-
-    Raises:
-        ModuleNotFoundError: if a Dask address is given and Dask is not installed (extra ``cluster``).
-    """
-    if dask is not None:
-        from dask.distributed import Client
-
-        with Client(dask) as client:  # type: ignore[no-untyped-call]
-            yield client.get_executor()
-        return
-    if jobs == 1:
-        yield None
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_worker)
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        children = multiprocessing.active_children()
-        for child in children:
-            child.terminate()
-        for child in children:
-            child.join(PATIENCE)
-            child.kill()
-        raise
-    pool.shutdown()
-
-
-def _worker() -> None:
-    """One thread; ^C is for the process that started this one, and when that is gone, so is this one."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(PATIENCE)
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def main(

@@ -18,8 +18,9 @@ from picture_files import write_splits
 from experiments import sweep as sweeps
 from experiments.record import ROOT
 from experiments.run_config import RunConfig
-from experiments.sweep import Grid, executor_for, read_failure, sweep
+from experiments.sweep import Grid, read_failure, sweep
 from experiments.train import Execution, finished
+from experiments.workers import executor_for
 
 ATTEMPT = sweeps._attempt
 TINY = RunConfig(images=40, test_images=20, width=4, epochs=1, batch=16, crop=1)
