@@ -146,8 +146,7 @@ def _outcomes(
     pending = set(futures)
     while pending:
         done, pending = wait(pending, timeout=LOOK, return_when=FIRST_COMPLETED)
-        if _signals:  # the exception of the handler can be lost, where it was raised in a callback
-            raise KeyboardInterrupt(_stopped(_signals[-1]))
+        _stop_if_signalled()  # the exception of the handler can be lost, where it was raised in a callback
         for future in done:
             run = futures[future]
             try:
@@ -231,11 +230,12 @@ def run_all(
 
 def _interrupt(number: int, _frame: object) -> None:
     _signals.append(number)
-    raise KeyboardInterrupt(_stopped(number))
+    _stop_if_signalled()
 
 
-def _stopped(number: int) -> str:
-    return f"stopped by signal {number}; start the sweep again to continue"
+def _stop_if_signalled() -> None:
+    if _signals:
+        raise KeyboardInterrupt(f"stopped by signal {_signals[-1]}; start the sweep again to continue")
 
 
 def summary(record: dict[str, Any]) -> dict[str, Any]:
