@@ -38,7 +38,7 @@ studies: install              ## longer experiments, of which the records are co
 	$(SINGLE) $(BIN)/python -m experiments.robust_ensemble --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.generalization --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.reliability --jobs $(JOBS)
-	$(SINGLE) $(BIN)/python -m experiments.order_ladder --early 10 --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.order_ladder --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.gradient_products --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.designed_law --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.theory_training --jobs $(JOBS)

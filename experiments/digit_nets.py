@@ -47,7 +47,7 @@ SOURCES = ("digit_nets.py", "data.py", "models.py")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One training run."""
+    """One training run; with ``stop``, its checkpoint after so many of the ``epochs`` that the schedule is made for."""
 
     strategy: str = "cutmix"
     activation: str = "softplus"
@@ -58,11 +58,17 @@ class RunConfig:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     width: int = 12
+    stop: int | None = None
+
+    @property
+    def last(self) -> int:
+        """The last epoch that is trained."""
+        return self.epochs if self.stop is None else self.stop
 
     @property
     def name(self) -> str:
         """Name of the run's files."""
-        return f"{self.strategy}-{self.activation}-{self.seed}"
+        return f"{self.strategy}-{self.activation}-{self.seed}" + ("" if self.stop is None else f"-epoch-{self.stop}")
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def train_with(strategy: Strategy, config: RunConfig, weights: Path) -> dict[str
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=steps, pct_start=0.2)
     order, masks = stream(config.seed, "order"), stream(config.seed, "masks")
     curve = []
-    for _ in range(config.epochs):
+    for _ in range(config.last):
         losses = []
         permutation = order.permutation(len(x))
         for k in range(len(x) // config.batch):

@@ -1,4 +1,4 @@
-"""Networks for the study of the order ladder: on digits at three stages of training, and finished runs of any data."""
+"""Networks for the study of the order ladder: on digits at all stages of training, and finished runs of any data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from experiments.run_config import RunConfig
 from experiments.train import load_network
 from msda_theory.data import ImageData
 
-STAGES = ("untrained", "early", "trained")
 SOURCES = (*digit_nets.SOURCES, "ladder_nets.py", "images.py", "networks.py", "readers.py")
 
 
@@ -44,7 +43,8 @@ class Subject:
     @property
     def name(self) -> str:
         """Name of the subject's file."""
-        return Path(self.run).name if self.run else f"{self.training}-{self.network}-{self.stage}-{self.seed}"
+        stage = self.stage.replace(" ", "-")
+        return Path(self.run).name if self.run else f"{self.training}-{self.network}-{stage}-{self.seed}"
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -52,11 +52,17 @@ class Subject:
         return {k: getattr(self, k) for k in ("data", "network", "training", "stage", "seed")}
 
 
-def digit_subjects(training: digit_nets.Config, early: int) -> Iterator[Subject]:
-    """Every network of the grid trained to its end and for ``early`` epochs, and its first weights."""
+def stages(checkpoints: tuple[int, ...]) -> list[str]:
+    """Names of the stages of training, in their order."""
+    return ["untrained", *(f"epoch {k}" for k in sorted(checkpoints)), "trained"]
+
+
+def digit_subjects(training: digit_nets.Config, checkpoints: tuple[int, ...]) -> Iterator[Subject]:
+    """Every network of the grid trained to its end, its checkpoints after so many epochs, and its first weights."""
     for c in training.runs():
         yield Subject("digits", c.activation, c.strategy, "trained", c.seed, c)
-        yield Subject("digits", c.activation, c.strategy, "early", c.seed, replace(c, epochs=early))
+        for k in checkpoints:
+            yield Subject("digits", c.activation, c.strategy, f"epoch {k}", c.seed, replace(c, stop=k))
     for activation in training.activations:
         for seed in training.seeds:
             run = digit_nets.RunConfig("vanilla", activation, seed)
@@ -84,14 +90,14 @@ def prepare(subject: Subject, folder: Path) -> dict[str, Any] | None:
     if subject.run:
         return _record(Path(subject.run) / "record.json")
     assert subject.digits is not None, "a subject is a run or a network on digits"
-    return None if subject.stage == "untrained" else digit_nets.train_one(subject.digits, _place(subject, folder))
+    return None if subject.stage == "untrained" else digit_nets.train_one(subject.digits, folder)
 
 
 def known(subject: Subject, folder: Path) -> dict[str, Any] | None:
     """The record of the subject's training if it was made already."""
     if subject.run or subject.digits is None or subject.stage == "untrained":
         return prepare(subject, folder)
-    return digit_nets.trained(subject.digits, _place(subject, folder))
+    return digit_nets.trained(subject.digits, folder)
 
 
 def weights_sha256(record: dict[str, Any] | None) -> str:
@@ -108,7 +114,7 @@ def load(
         if record is None:
             c = subject.digits
             return small_conv_net(c.activation, width=c.width, seed=c.seed).double().eval(), data
-        return digit_nets.load_model(record, _place(subject, folder)), data
+        return digit_nets.load_model(record, folder), data
     assert record is not None, "a run has a record"
     assert subject.run is not None, "a subject is a run or a network on digits"
     config, dtype = RunConfig(**record["config"]), getattr(torch, precision)
@@ -120,11 +126,6 @@ def load(
     x = part.x.to(torch.float64) / part.white
     model = load_network(record, Path(subject.run).parent)
     return model.to(dtype), ImageData(x.to(dtype), part.y, data_set.classes)
-
-
-def _place(subject: Subject, folder: Path) -> Path:
-    """Early networks lie apart: names of runs on digits do not tell the number of epochs."""
-    return folder / "order_ladder" / "early" if subject.stage == "early" else folder
 
 
 def _record(path: Path) -> dict[str, Any]:

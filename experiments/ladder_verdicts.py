@@ -27,6 +27,7 @@ def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     limits = _limits(radii) if len(radii) else []
     return {
         "networks": len(records),
+        "stages": _stages(rows),
         "rungs": [".".join(r) for r in _rungs(resolved)],
         "cells": _cells(resolved),
         "unresolved": int((len(rows) - len(resolved)) // rows.groupby(RUNG).ngroups),
@@ -112,6 +113,18 @@ def _shares(rows: pd.DataFrame) -> list[dict[str, Any]]:
                 "within_a_tenth": int((miss <= 0.1).sum()),
             }
         )
+    return out
+
+
+def _stages(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """How far training has come and what mixing adds: loss at the data and measured rise, by stage."""
+    measured = rows[(rows["law"] == "exact") & (rows["rung"] == "measured")]
+    out = []
+    for key, group in _grouped(measured, GROUP):
+        line: dict[str, Any] = dict(zip(GROUP, key, strict=True))
+        line["networks"] = len(group[["training", "seed"]].drop_duplicates())
+        line["told"] = float((group["rise"] > RESOLVED * group["rise_se"]).mean())
+        out.append(line | {k: _spread(group[k].to_numpy(dtype=float)) for k in ("clean", "rise")})
     return out
 
 

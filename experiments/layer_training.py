@@ -95,7 +95,7 @@ def train_network(config: RunConfig, observe: Callable[[int, nn.Module], None]) 
     )
     order, masks = stream(config.seed, "order"), stream(config.seed, "masks")
     observe(0, model)
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(1, config.last + 1):
         permutation = order.permutation(len(data))
         bounds = pairwise(range(0, (steps + 1) * config.batch, config.batch))
         for i in (torch.from_numpy(permutation[low:high]) for low, high in bounds):

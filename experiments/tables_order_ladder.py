@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
         "ladder-parts": part_table(record),
         "ladder-order": order_table(record),
         "ladder-radius": radius_table(record),
-        "ladder-early": share_table(record, stage="early"),
+        "ladder-stages": stage_table(record),
+        "ladder-checkpoints": checkpoint_tables(record),
         "ladder-expectations": expectation_list(record),
         "ladder-setting": setting(record),
         "ladder-sentence": sentence(record),
@@ -78,15 +80,7 @@ def sentence(record: Record) -> str:
 
 def share_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:
     """Shares of the rise in %, as Markdown: mean ± standard error, smallest and largest cell in brackets."""
-    rows = _rows(record, "shares", stage, alpha, data)
-    lines = [f"| net | law | expanded at | {' | '.join(RUNGS.values())} |", "|---|---|---|" + "--:|" * len(RUNGS)]
-    for network in _kinds(rows, "network"):
-        for law in LAWS:
-            for at, name in POINTS.items():
-                found = [_find(rows, network=network, law=law, at=at, rung=r) for r in RUNGS]
-                if any(found):
-                    lines.append(f"| {network} | {LAWS[law]} | {name} | {' | '.join(_share(r) for r in found)} |")
-    return "\n".join(lines)
+    return _rung_table(_rows(record, "shares", stage, alpha, data), _share)
 
 
 def part_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:
@@ -104,23 +98,47 @@ def part_table(record: Record, *, stage: str = "trained", alpha: float | None = 
 def order_table(record: Record, *, stage: str = "trained", alpha: float | None = None, data: str = "digits") -> str:
     """Kendall's tau between predicted and measured order of the strategies, mean ± standard error over networks.
 
-    In brackets the number of networks with the very order that was measured. A row for each law has the loss measured
-    under it, which no order of expansion can beat.
+    In brackets the number of networks with the very order that was measured. The last row of a law is the loss measured
+    under it, where that is not the law of training.
     """
-    rows = _rows(record, "order", stage, alpha, data)
+    return _rung_table(_rows(record, "order", stage, alpha, data), _tau)
+
+
+def _rung_table(rows: list[Row], cell: Callable[[Row | None], str]) -> str:
+    """A row for each network, law and point, a column for each rung."""
     lines = [f"| net | law | expanded at | {' | '.join(RUNGS.values())} |", "|---|---|---|" + "--:|" * len(RUNGS)]
     for network in _kinds(rows, "network"):
         for law in LAWS:
             for at, name in POINTS.items():
                 found = [_find(rows, network=network, law=law, at=at, rung=r) for r in RUNGS]
                 if any(found):
-                    lines.append(f"| {network} | {LAWS[law]} | {name} | {' | '.join(_tau(r) for r in found)} |")
-            row = _find(rows, network=network, law=law, at="all", rung="measured")
-            if row is not None:
-                lines.append(
-                    f"| {network} | {LAWS[law]} | measured under this law | {_tau(row)} |" + " |" * (len(RUNGS) - 1)
-                )
+                    lines.append(f"| {network} | {LAWS[law]} | {name} | {' | '.join(cell(r) for r in found)} |")
+            measured = _find(rows, network=network, law=law, at="all", rung="measured")
+            if measured is not None and law != "exact":
+                rest = " |" * (len(RUNGS) - 1)
+                lines.append(f"| {network} | {LAWS[law]} | measured under this law | {cell(measured)} |{rest}")
     return "\n".join(lines)
+
+
+def checkpoint_tables(record: Record) -> str:
+    """The table of shares for every checkpoint, as Markdown."""
+    config = record["config"]
+    return "\n\n".join(
+        f"After {k} of {config['training']['epochs']} epochs:\n\n{share_table(record, stage=f'epoch {k}')}"
+        for k in config["checkpoints"]
+    )
+
+
+def stage_table(record: Record) -> str:
+    """Loss at the data and rise by mixing at each stage of training, as Markdown."""
+    rows = [r for r in record["result"]["stages"] if r["alpha"] == max(record["config"]["alphas"])]
+    lines = ["| net | stage | networks | loss at the data | rise by mixing | told (%) |", "|---|---|--:|--:|--:|--:|"]
+    for network, stage in dict.fromkeys((r["network"], r["stage"]) for r in rows):
+        row = _find(rows, network=network, stage=stage)
+        assert row is not None, "listed just before"
+        spans = [f"{row[k]['median']:.4f} [{row[k]['min']:.4f}, {row[k]['max']:.4f}]" for k in ("clean", "rise")]
+        lines.append(f"| {network} | {stage} | {row['networks']} | {' | '.join(spans)} | {100 * row['told']:.0f} |")
+    return "\n".join(lines) + "\n\nMedian, smallest and largest over networks and strategies, in nats, alpha = 1."
 
 
 def radius_table(record: Record, *, data: str = "digits") -> str:

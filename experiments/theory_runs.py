@@ -108,7 +108,7 @@ def train_network(config: RunConfig) -> Trained:
     parts = _mixed(config, model, data) if config.objective in MIXED else _expanded(config, model, data)
     order = stream(config.seed, "order")
     curve: dict[str, list[float]] = {}
-    for epoch in range(1, config.epochs + 1):
+    for epoch in range(1, config.last + 1):
         permutation, seen = order.permutation(len(data)), []
         for low, high in pairwise(range(0, (steps + 1) * config.batch, config.batch)):
             i = torch.from_numpy(permutation[low:high])

@@ -189,10 +189,7 @@ def _summary(config: Config, records: list[dict[str, Any]], folder: Path) -> dic
 
 def main(config: Annotated[Config, tyro.conf.arg(name="")] = Config(), jobs: int = os.cpu_count() or 1) -> None:
     """Train and measure over ``jobs`` processes; print what was expected and what came."""
-    record = run(config, jobs=jobs)
-    for e in record["result"]["expectations"]:
-        print(f"{'as expected' if e['holds'] else 'NOT as expected'}: {e['check']}: {e['detail']}")
-    finish(record)
+    finish(run(config, jobs=jobs))
 
 
 if __name__ == "__main__":

@@ -44,27 +44,7 @@ def test_a_missing_record_names_its_command(tmp_path):
 
 
 def test_every_figure_has_a_caption():
-    from figures import (
-        accuracy,
-        alpha,
-        coefficients,
-        designed_law,
-        engine,
-        first_layer,
-        gap,
-        generalization,
-        gradient_products,
-        laws,
-        masks,
-        order_ladder,
-        reliability,
-        remainder,
-        robust,
-        tasks,
-        theory_training,
-    )
-
-    modules = (accuracy, alpha, coefficients, engine, first_layer, gap, generalization, laws, masks, reliability)
-    for module in (*modules, designed_law, gradient_products, order_ladder, remainder, robust, tasks, theory_training):
-        assert len(module.CAPTION) > 100
-    assert len(first_layer.CAPTION_FILTERS) > 100
+    for name, draw in {**make.FIGURES, **make.BENCHMARKS}.items():
+        captions = [v for k, v in vars(sys.modules[draw.__module__]).items() if k.startswith("CAPTION")]
+        assert captions, f"figure {name} has no caption"
+        assert min(map(len, captions)) > 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -21,7 +22,8 @@ TRAINING = digit_nets.Config(
 )
 CONFIG = order_ladder.Config(
     training=TRAINING,
-    early=1,
+    checkpoints=(1,),
+    alphas=(0.2, 1.0),
     strategies=("mixup", "cutmix", "hmix"),
     images=14,
     draws=4,
@@ -64,7 +66,7 @@ def row_of(record, part, rung, **labels):
 def test_every_network_is_analysed_and_the_checks_hold(tiny):
     record, folder = tiny
     kinds = [(r["config"]["subject"]["stage"], r["config"]["subject"]["network"]) for r in parts(folder)]
-    counts = {k: kinds.count(k) for k in product(ladder_nets.STAGES, TRAINING.activations)}
+    counts = {k: kinds.count(k) for k in product(ladder_nets.stages((1,)), TRAINING.activations)}
     assert counts == {(s, a): 2 if s == "untrained" else 4 for s, a in counts}
     assert record["result"]["networks"] == len(kinds) == 20
     assert failed(record) == []
@@ -86,7 +88,7 @@ def test_the_summary_is_that_of_the_parts(tiny):
 
 def test_the_order_of_strategies_is_that_of_the_parts(tiny):
     record, folder = tiny
-    labels, rung = {"network": "softplus", "stage": "early", "alpha": 1.0}, ["exact", "mean", "r2"]
+    labels, rung = {"network": "softplus", "stage": "epoch 1", "alpha": 1.0}, ["exact", "mean", "r2"]
     taus = []
     for r in parts(folder):
         if all(r["config"]["subject"][k] == labels[k] for k in ("network", "stage")):
@@ -98,7 +100,15 @@ def test_the_order_of_strategies_is_that_of_the_parts(tiny):
     assert row["kendall"]["mean"] == pytest.approx(np.mean(taus), abs=1e-4)
 
 
-def test_parts_are_kept_and_early_networks_lie_apart(tiny):
+def test_a_checkpoint_is_the_full_run_up_to_there(tmp_path):
+    full = digit_nets.RunConfig("cutmix", "relu", 0, epochs=3)
+    whole, end, middle = (digit_nets.train_one(replace(full, stop=k), tmp_path)["result"] for k in (None, 3, 1))
+    assert end["weights_sha256"] == whole["weights_sha256"] != middle["weights_sha256"]
+    assert middle["training_loss"] == whole["training_loss"][:1]
+    assert len(list((tmp_path / "digit_nets").glob("*.safetensors"))) == 3
+
+
+def test_parts_are_kept(tiny):
     record, folder = tiny
     files = sorted((folder / "order_ladder").glob("*.json"))
     before = [f.stat().st_mtime_ns for f in files]
@@ -106,9 +116,6 @@ def test_parts_are_kept_and_early_networks_lie_apart(tiny):
     again = order_ladder.run(CONFIG, folder=folder)
     assert again["result"] == record["result"]
     assert [f.stat().st_mtime_ns for f in files] == before
-    places = [p / "digit_nets" / "cutmix-relu-0.json" for p in (folder, folder / "order_ladder" / "early")]
-    own, early = (json.loads(p.read_text()) for p in places)
-    assert (own["config"]["epochs"], early["config"]["epochs"]) == (3, 1)
 
 
 def test_expectations_are_those_that_were_written_down(tiny):
@@ -123,9 +130,11 @@ def test_expectations_are_those_that_were_written_down(tiny):
 def test_tables_and_figure_come_from_the_record(tiny, tmp_path):
     record, folder = tiny
     table = tables_order_ladder.share_table(record).splitlines()
-    assert len(table) == 2 + 2 * 2 * 5  # nets, laws, points
+    assert len(table) == 2 + 2 * 2 * 5 + 2  # nets, laws, points, and the loss under the paper's law
+    assert "epoch 1" in tables_order_ladder.stage_table(record)
+    assert tables_order_ladder.checkpoint_tables(record).startswith("After 1 of 3 epochs:")
     assert len(tables_order_ladder.part_table(record).splitlines()) == 2 + 2 * 5
-    assert len(tables_order_ladder.order_table(record, stage="early").splitlines()) == 2 + 2 * 2 * 5 + 2
+    assert len(tables_order_ladder.order_table(record, stage="epoch 1").splitlines()) == 2 + 2 * 2 * 5 + 2
     assert len(tables_order_ladder.radius_table(record).splitlines()) == 2 + 2 * 3 * (5 + 1)
     assert tables_order_ladder.expectation_list(record).count("as expected") == len(record["result"]["expectations"])
     assert "python -m experiments.order_ladder" in tables_order_ladder.setting(record)
