@@ -24,7 +24,7 @@ Cell = dict[str, dict[int, Row]]  # strategy -> seed -> run
 
 EARLIER = ("mixup", "cutmix", "choice")
 NEW = ("hmix", "gmix")
-ORDER = ("vanilla", "mixup", "cutmix", "hmix", "gmix", "choice", "field")  # as in all tables and figures
+ORDER = ("vanilla", "mixup", "cutmix", "hmix", "gmix", "choice", "field", "dropmix")  # as in all tables and figures
 SHARED = ("epochs", "images", "test_images")
 
 

@@ -16,6 +16,7 @@ from msda_theory.masks.base import Strategy
 from msda_theory.masks.batches import MaskBatch
 from msda_theory.masks.choice import Choice
 from msda_theory.masks.cutmix import CutMix
+from msda_theory.masks.dropmix import DropMix
 from msda_theory.masks.gmix import GMix
 from msda_theory.masks.hmix import HMix
 from msda_theory.masks.law_of import law_of
@@ -40,6 +41,7 @@ __all__ = [  # noqa: RUF022 (grouped, as the theory is)
     "HMix",
     "GMix",
     "Choice",
+    "DropMix",
     "strategy",
     "strategies",
     "law_of",

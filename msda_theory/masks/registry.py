@@ -8,6 +8,7 @@ from typing import Any
 from msda_theory.masks.base import Strategy
 from msda_theory.masks.choice import Choice
 from msda_theory.masks.cutmix import CutMix
+from msda_theory.masks.dropmix import DropMix
 from msda_theory.masks.field import Field
 from msda_theory.masks.gmix import GMix
 from msda_theory.masks.hmix import HMix
@@ -22,6 +23,7 @@ REGISTRY: dict[str, type[Strategy]] = {
     "gmix": GMix,
     "choice": Choice,
     "field": Field,
+    "dropmix": DropMix,
 }
 
 

@@ -1,0 +1,1 @@
+"""Graph contrastive learning with mixed negatives (extra ``graph``): DropMix under the theory of mask laws."""
