@@ -1,0 +1,1 @@
+"""Graph contrastive learning with mixed hard negatives (the extra ``graph``)."""
