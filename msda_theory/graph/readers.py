@@ -1,0 +1,238 @@
+"""Benchmark graphs by name: from npz files, from the raw files of torch_geometric's data sets, or downloaded.
+
+The npz format is that of `read_graph` and holds no pickle. Planetoid's raw files (``ind.cora.x`` and so on) are Python
+pickles, which torch_geometric loads: reading them runs what they hold, so take them from a source that you trust.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+import zipfile
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from msda_theory.graph.graphs import Graph, from_data
+from msda_theory.graph.splits import random_split
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a benchmark graph comes from.
+
+    Attributes:
+        dataset: class of ``torch_geometric.datasets``; its name in lower case is also a folder that is looked into.
+        title: the name that this class takes, and the folder of the raw files.
+        files: names of the raw files.
+    """
+
+    dataset: str
+    title: str
+    files: tuple[str, ...]
+
+    @property
+    def has_split(self) -> bool:
+        """Whether a split was published with the graph."""
+        return self.dataset == "Planetoid"
+
+    def folders(self, root: Path) -> list[Path]:
+        """Folders that are looked into: ``root`` itself, then by the data set's class."""
+        return [root, root / self.dataset.lower(), root / self.dataset]
+
+
+def _planetoid(title: str) -> Source:
+    parts = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
+    return Source("Planetoid", title, tuple(f"ind.{title.lower()}.{part}" for part in parts))
+
+
+#: The graphs of `load_graph`.
+GRAPHS: dict[str, Source] = {
+    "cora": _planetoid("Cora"),
+    "citeseer": _planetoid("CiteSeer"),
+    "pubmed": _planetoid("PubMed"),
+    "amazon-computers": Source("Amazon", "Computers", ("amazon_electronics_computers.npz",)),
+    "amazon-photo": Source("Amazon", "Photo", ("amazon_electronics_photo.npz",)),
+    "coauthor-cs": Source("Coauthor", "CS", ("ms_academic_cs.npz",)),
+    "coauthor-physics": Source("Coauthor", "Physics", ("ms_academic_phy.npz",)),
+}
+
+_ARRAYS = ("x_indptr", "x_indices", "x_data", "x_shape", "edge_index")
+_SPLIT = ("train_idx", "val_idx", "test_idx")
+_BROKEN = (ValueError, TypeError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
+
+
+def load_graph(name: str, root: str | Path, *, download: bool = False, rng: np.random.Generator | None = None) -> Graph:
+    """A benchmark graph, its features as they are in the files (0/1 but for PubMed, whose words are weighted).
+
+    In ``root``, ``root/planetoid`` and ``root/Planetoid`` (``amazon``, ``coauthor`` for the others) are looked for, in
+    this order: ``<name>.npz`` in the format of `read_graph`, and ``<Title>/raw/`` with the files that torch_geometric's
+    data set downloads. The Planetoid files are pickles (see the module). All are undirected on the way, and self-loops
+    and repeated edges dropped. CiteSeer's nodes without a paper, which torch_geometric puts in class 0, get label -1.
+    Features are dense: coauthor-physics takes 1.2 GB.
+
+    Args:
+        name: one of `GRAPHS`.
+        root: folder of the data.
+        download: let torch_geometric download files that are missing, into ``root/<data set's class in lower case>``.
+        rng: for the split of graphs that have none, the Amazon and Coauthor graphs, by `random_split` with its default
+            sizes; not used for others.
+
+    Raises:
+        FileNotFoundError: no such file, with the places that were looked into.
+        ImportError: torch_geometric is needed (for all but npz) and missing.
+        OSError: the download failed.
+        ValueError: an unknown name, a file that is not what it should be, or no rng where a split is to be drawn.
+    """
+    source = GRAPHS.get(name)
+    if source is None:
+        raise ValueError(f"expected a graph among {list(GRAPHS)}, got {name!r}; use from_data for your own.")
+    root = Path(root)
+    found = [folder / f"{name}.npz" for folder in source.folders(root) if (folder / f"{name}.npz").is_file()]
+    if found:
+        graph = read_graph(found[0], name=name)
+    else:
+        if not source.has_split and rng is None:
+            raise ValueError(f"{name} has no published split; pass rng=numpy.random.default_rng(seed) to draw one.")
+        graph = _read_raw(name, source, _raw_folder(name, source, root, download))
+    if bool(graph.train.any()):
+        return graph
+    if rng is None:
+        raise ValueError(f"{found[0]} holds no split; pass rng=numpy.random.default_rng(seed) to draw one.")
+    return random_split(graph, rng=rng)
+
+
+def read_graph(path: str | Path, *, name: str | None = None) -> Graph:
+    """The graph of an npz file without pickles.
+
+    Its arrays: the features in CSR (``x_indptr``, ``x_indices``, ``x_data``, ``x_shape``), ``edge_index`` [2, E],
+    ``y`` [n] (-1 where unknown, may be missing), and the node numbers ``train_idx``, ``val_idx``, ``test_idx`` (all or
+    none).
+
+    Args:
+        path: the file.
+        name: of the graph; the file's by default.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that is broken, lacks an array or holds one that does not fit, named with the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there; correct the path, or use load_graph to look for a benchmark.")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except _BROKEN as error:
+        raise ValueError(f"{path}: expected an npz file without pickles, got: {error}; copy it again.") from error
+    split = [key for key in _SPLIT if key in arrays]
+    missing = [key for key in (*_ARRAYS, *(_SPLIT if split else ())) if key not in arrays]
+    if missing:
+        raise ValueError(
+            f"{path}: expected the arrays of a graph, got none of {missing}; see read_graph for the format."
+        )
+    try:
+        shape = tuple(int(side) for side in arrays["x_shape"])
+        rows = sparse.csr_matrix(tuple(arrays[f"x_{part}"] for part in ("data", "indices", "indptr")), shape=shape)
+        rows.check_format(full_check=True)
+        masks = {f"{key[:-4]}_mask": _mask(arrays[key], shape[0]) for key in split}
+        data = SimpleNamespace(x=rows.toarray(), edge_index=arrays["edge_index"], y=arrays.get("y"), **masks)
+        return from_data(data, name=name or path.stem)
+    except (TypeError, ValueError, IndexError, OverflowError, MemoryError) as error:
+        raise ValueError(f"{path}: the arrays do not make a graph: {error}") from error
+
+
+def _mask(nodes: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+    whole = nodes.ndim == 1 and nodes.dtype.kind in "iu"
+    if not whole or len(np.unique(nodes)) != len(nodes) or ((nodes < 0) | (nodes >= count)).any():
+        raise ValueError(f"expected a split of distinct node numbers in 0 .. {count - 1}, got others; write it again.")
+    mask = np.zeros(count, dtype=bool)
+    mask[nodes] = True
+    return mask
+
+
+def _raw_folder(name: str, source: Source, root: Path, download: bool) -> Path:
+    folders = [folder / source.title / "raw" for folder in source.folders(root)]
+    for folder in folders:
+        if all((folder / file).is_file() for file in source.files):
+            return folder
+    if download:
+        return _download(name, source, root)
+    places = ", ".join(str(folder) for folder in source.folders(root))
+    parts = [f for folder in folders for f in source.files if (folder / f).is_file()]
+    absent = f" (there, but not all: {', '.join(parts)})" if parts else ""
+    raise FileNotFoundError(
+        f"expected {name}.npz, or {source.title}/raw with {', '.join(source.files)}, in one of {places}, got "
+        f"neither{absent}; put them there, or pass download=True."
+    )
+
+
+def _download(name: str, source: Source, root: Path) -> Path:
+    datasets = _geometric("datasets")
+    home = root / source.dataset.lower()
+    try:
+        with warnings.catch_warnings():
+            getattr(datasets, source.dataset)(str(home), source.title)
+    except Exception as error:  # of many libraries, by protocol
+        raise OSError(
+            f"torch_geometric could not download {name}: {error}; check the network, or put the files into "
+            f"{home / source.title / 'raw'}."
+        ) from error
+    return home / source.title / "raw"
+
+
+def _read_raw(name: str, source: Source, folder: Path) -> Graph:
+    """Graph of the raw files of a data set, not written to disk in another form as its class does."""
+    io = _geometric("io")
+    try:
+        with warnings.catch_warnings():  # the reader adds filters of its own
+            if source.dataset == "Planetoid":
+                data = io.read_planetoid_data(str(folder), source.title.lower())
+            else:
+                data = io.read_npz(str(folder / source.files[0]))
+    except Exception as error:  # a broken pickle can raise anything
+        raise ValueError(f"{folder}: torch_geometric could not read {name}: {error}; copy the files again.") from error
+    graph = from_data(data, name=name)
+    if source.dataset != "Planetoid":
+        return graph
+    # Test nodes in the range of the index, but not in it: without a paper, given class 0 by the reader.
+    index = np.loadtxt(folder / source.files[-1], dtype=np.int64)
+    gaps = np.setdiff1d(np.arange(index.min(), index.max() + 1), index)
+    labels = graph.labels.clone()
+    labels[torch.from_numpy(gaps)] = -1
+    return replace(graph, labels=labels)
+
+
+def _geometric(module: str) -> Any:
+    """A module of torch_geometric.
+
+    Raises:
+        ImportError: if torch_geometric is missing.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # its own imports
+            return importlib.import_module(f"torch_geometric.{module}")
+    except ImportError as error:
+        raise ImportError(
+            f"raw files and downloads of graphs need torch_geometric, got: {error}; install it with "
+            "pip install 'msda_theory[graph]'."
+        ) from error
+
+
+def normalize_rows(graph: Graph) -> Graph:
+    """The graph with features x_ij / sum_k x_ik (sums in float64); rows of zeros stay zeros.
+
+    Raises:
+        ValueError: negative features, whose sum is no size.
+    """
+    if bool((graph.features < 0).any()):
+        raise ValueError("rows are divided by their sums, which needs features >= 0, got negative ones; shift them.")
+    sums = graph.features.sum(dim=1, keepdim=True, dtype=torch.float64)
+    return replace(graph, features=(graph.features / torch.where(sums > 0, sums, 1.0)).float())
