@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from msda_theory.masks.base import Strategy, check_strategy
+from msda_theory.masks.dropmix import DropMix
+from msda_theory.masks.vanilla import Vanilla
 
 
 def draw_partners(n: int, *, rng: np.random.Generator) -> Tensor:
@@ -21,15 +23,14 @@ def draw_partners(n: int, *, rng: np.random.Generator) -> Tensor:
 
 
 def draw_weights(n: int, size: int, strategy: Strategy, *, rng: np.random.Generator) -> Tensor:
-    """Weights q = 1 - M taken from the partner, float64 [n, size], or [1, size] where the law has a single mask.
+    """Weights q taken from the partner, float64 [n, size], or [1, size] where the law has a single mask.
 
-    Negatives are negatives on both sides of a blend: no label weight is used, and none swaps the sides.
+    Those of the one-sided form, docs/theory.md, Eq. (1), under the exact law. Negatives are negatives on both sides of a
+    blend, so that the swap in it changes no expected loss; `DropMix` has none, q = 1 - M.
     """
     check_strategy(strategy)
-    fixed = strategy.closed_moments((1, size), "exact")
-    if fixed is not None and np.allclose(fixed.second.diagonal(), fixed.mean**2, rtol=0, atol=1e-15):
-        return torch.from_numpy(1 - strategy.sample(1, (1, size), rng=rng).mask[:, 0])
-    return torch.from_numpy(1 - strategy.sample(n, (1, size), rng=rng).mask[:, 0])
+    single = isinstance(strategy, Vanilla) or (isinstance(strategy, DropMix) and strategy.dims == "strided")
+    return torch.from_numpy(strategy.partner_weights(1 if single else n, (1, size), rng=rng)[:, 0])
 
 
 def mix_negatives(vectors: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
