@@ -23,6 +23,7 @@ LEVELS: list[set[str]] = [
         *("predictions", "corruptions", "attack_libraries", "attacks"),
     },
     {
+        "graph.",
         "terms",
         "rungs",
         "stand_ins",
