@@ -74,8 +74,8 @@ def load_graph(name: str, root: str | Path, *, download: bool = False, rng: np.r
     In ``root``, ``root/planetoid`` and ``root/Planetoid`` (``amazon``, ``coauthor`` for the others) are looked for, in
     this order: ``<name>.npz`` in the format of `read_graph`, and ``<Title>/raw/`` with the files that torch_geometric's
     data set downloads. The Planetoid files are pickles (see the module). All are undirected on the way, and self-loops
-    and repeated edges dropped. CiteSeer's 15 nodes without a paper, which torch_geometric puts in class 0, have label -1
-    (they have edges, but no words). Features are dense: coauthor-physics takes 1.2 GB.
+    and repeated edges dropped. CiteSeer's 15 nodes without a paper, which torch_geometric puts in class 0, have
+    label -1 (they have edges, but no words). Features are dense: coauthor-physics takes 1.2 GB.
 
     Args:
         name: one of `GRAPHS`.
