@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import random
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 
+import graph_files
 import naive
 import numpy as np
 import pytest
@@ -24,6 +28,10 @@ from msda_theory.distance import gradient_weights
 from msda_theory.ellipsoids import ellipsoid
 from msda_theory.generalization import effective_dimensions, generalization_gap
 from msda_theory.gradient_products import gradient_products, share_difference
+from msda_theory.graph.graphs import Graph, check_split, from_data
+from msda_theory.graph.readers import load_graph, normalize_rows, read_graph
+from msda_theory.graph.splits import random_split
+from msda_theory.graph.synthetic import block_graph
 from msda_theory.inner_maximum import inner_maximum, linear_inner_maximum
 from msda_theory.masks.design import design
 from msda_theory.masks.registry import REGISTRY
@@ -124,6 +132,16 @@ def corruptions() -> list[object]:
     return [*common_corruptions((5,)), Occlusion(0.25), Occlusion(0.5, shape="pixels"), PatchShuffle(2)]
 
 
+def blocks() -> Graph:
+    return block_graph((60, 70), 0.1, 0.02, features=12, signal=0.3, background=0.1, rng=rng())
+
+
+def graph_from_file() -> list[Graph]:
+    with tempfile.TemporaryDirectory() as folder:
+        graph_files.write_npz(Path(folder) / "cora.npz", blocks())
+        return [load_graph("cora", folder), read_graph(Path(folder) / "cora.npz")]
+
+
 CALLS: dict[str, Callable[[], object]] = {
     "strategy": lambda: mt.strategy("hmix", ratio=0.3),
     "strategies": mt.strategies,
@@ -179,6 +197,12 @@ CALLS: dict[str, Callable[[], object]] = {
         for s in (mt.CutMix(), Row())
         for at in ("data", "mean", "mask")
     ],
+    "block_graph": blocks,
+    "from_data": lambda: from_data(SimpleNamespace(x=blocks().features, edge_index=blocks().edges[:, ::2])),
+    "load_graph": graph_from_file,
+    "normalize_rows": lambda: normalize_rows(blocks()),
+    "check_split": lambda: check_split(blocks()),
+    "random_split": lambda: random_split(blocks(), rng=rng()),
     "stress": lambda: stress({"net": Small().eval()}, pixels(), corruptions(), rng=rng()),
 }
 for _name, _cls in REGISTRY.items():

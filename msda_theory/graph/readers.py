@@ -74,8 +74,8 @@ def load_graph(name: str, root: str | Path, *, download: bool = False, rng: np.r
     In ``root``, ``root/planetoid`` and ``root/Planetoid`` (``amazon``, ``coauthor`` for the others) are looked for, in
     this order: ``<name>.npz`` in the format of `read_graph`, and ``<Title>/raw/`` with the files that torch_geometric's
     data set downloads. The Planetoid files are pickles (see the module). All are undirected on the way, and self-loops
-    and repeated edges dropped. CiteSeer's nodes without a paper, which torch_geometric puts in class 0, get label -1.
-    Features are dense: coauthor-physics takes 1.2 GB.
+    and repeated edges dropped. CiteSeer's 15 nodes without a paper, which torch_geometric puts in class 0, have
+    label -1 (they have edges, but no words). Features are dense: coauthor-physics takes 1.2 GB.
 
     Args:
         name: one of `GRAPHS`.
@@ -127,7 +127,7 @@ def read_graph(path: str | Path, *, name: str | None = None) -> Graph:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; correct the path, or use load_graph to look for a benchmark.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except _BROKEN as error:
         raise ValueError(f"{path}: expected an npz file without pickles, got: {error}; copy it again.") from error
@@ -148,7 +148,7 @@ def read_graph(path: str | Path, *, name: str | None = None) -> Graph:
         raise ValueError(f"{path}: the arrays do not make a graph: {error}") from error
 
 
-def _mask(nodes: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+def _mask(nodes: np.ndarray, count: int) -> np.ndarray:
     whole = nodes.ndim == 1 and nodes.dtype.kind in "iu"
     if not whole or len(np.unique(nodes)) != len(nodes) or ((nodes < 0) | (nodes >= count)).any():
         raise ValueError(f"expected a split of distinct node numbers in 0 .. {count - 1}, got others; write it again.")
@@ -190,22 +190,21 @@ def _download(name: str, source: Source, root: Path) -> Path:
 def _read_raw(name: str, source: Source, folder: Path) -> Graph:
     """Graph of the raw files of a data set, not written to disk in another form as its class does."""
     io = _geometric("io")
+    unlabeled = np.empty(0, dtype=np.int64)
     try:
         with warnings.catch_warnings():  # the reader adds filters of its own
             if source.dataset == "Planetoid":
+                # Test nodes in the range of the index, but not in it: without a paper, given class 0 by the reader.
+                index = np.loadtxt(folder / source.files[-1], dtype=np.int64)
+                unlabeled = np.setdiff1d(np.arange(index.min(), index.max() + 1), index)
                 data = io.read_planetoid_data(str(folder), source.title.lower())
             else:
                 data = io.read_npz(str(folder / source.files[0]))
     except Exception as error:  # a broken pickle can raise anything
         raise ValueError(f"{folder}: torch_geometric could not read {name}: {error}; copy the files again.") from error
     graph = from_data(data, name=name)
-    if source.dataset != "Planetoid":
-        return graph
-    # Test nodes in the range of the index, but not in it: without a paper, given class 0 by the reader.
-    index = np.loadtxt(folder / source.files[-1], dtype=np.int64)
-    gaps = np.setdiff1d(np.arange(index.min(), index.max() + 1), index)
     labels = graph.labels.clone()
-    labels[torch.from_numpy(gaps)] = -1
+    labels[torch.from_numpy(unlabeled)] = -1
     return replace(graph, labels=labels)
 
 

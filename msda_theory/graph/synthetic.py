@@ -105,8 +105,7 @@ def _edges(sizes: Sequence[int], p_in: float, p_out: float, rng: np.random.Gener
 def _pairs(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The pairs i < j with j (j - 1) / 2 + i = number."""
     j = ((1 + np.sqrt(1 + 8 * numbers.astype(np.float64))) / 2).astype(np.int64)
-    j -= j * (j - 1) // 2 > numbers  # the root is rounded: at most one off
-    j += j * (j + 1) // 2 <= numbers
+    j -= j * (j - 1) // 2 > numbers  # from j = 10^8 on, the root may be rounded up to a whole number
     return numbers - j * (j - 1) // 2, j
 
 
