@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from experiments.parallel import one_thread
 from experiments.record import cached, code_digest, current
@@ -47,7 +49,7 @@ class GraphRun:
         threshold: entries of the diffusion below it are dropped; 0 keeps the dense matrix.
         rows: whether rows of the features are divided by their sums; by default as `ROWS` says.
         search: precision of the search for hardness.
-        detail: whether hardness, information and the expansion are measured too.
+        shares: of mixed dimensions for which information and the expansion are measured too; none by default.
     """
 
     data: str = "cora"
@@ -64,13 +66,14 @@ class GraphRun:
     threshold: float = 1e-3
     rows: bool | None = None
     search: str = "bfloat16"
-    detail: bool = False
+    shares: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the run's file."""
-        own = [f"{k}-{v}" for k, v in vars(self).items() if v != getattr(GraphRun, k) and k not in ("data", "seed")]
-        text = "_".join([self.data, *own, str(self.seed)])
+        plain = {k: v for k, v in vars(self).items() if k not in ("data", "seed", "shares")}
+        own = [f"{k}-{v}" for k, v in plain.items() if v != getattr(GraphRun, k)]
+        text = "_".join([self.data, *own, *(["details"] if self.shares else []), str(self.seed)])
         return "".join(c if c.isalnum() or c in "-_." else "-" for c in text)
 
     def recipe(self) -> Recipe:
@@ -81,12 +84,12 @@ class GraphRun:
         )  # fmt: skip
 
 
-def trained(run: GraphRun, root: Path, folder: Path) -> dict[str, Any] | None:
+def trained(run: GraphRun, folder: Path) -> dict[str, Any] | None:
     """The run's record if it is there and current."""
     return current(_place(run, folder), run, code_digest(*SOURCES, package=PACKAGE))
 
 
-def train_one(run: GraphRun, shares: tuple[float, ...], root: Path, folder: Path, command: str) -> dict[str, Any]:
+def train_one(run: GraphRun, root: Path, folder: Path, command: str) -> dict[str, Any]:
     """Train and measure, or read the record."""
     with one_thread():
         return cached(
@@ -94,7 +97,7 @@ def train_one(run: GraphRun, shares: tuple[float, ...], root: Path, folder: Path
             run,
             code_digest(*SOURCES, package=PACKAGE),
             command,
-            lambda: _measure(run, shares, root),
+            lambda: _measure(run, root),
         )
 
 
@@ -114,7 +117,7 @@ def _place(run: GraphRun, folder: Path) -> Path:
     return folder / "graph_runs" / f"{run.name}.json"
 
 
-def _measure(run: GraphRun, shares: tuple[float, ...], root: Path) -> dict[str, Any]:
+def _measure(run: GraphRun, root: Path) -> dict[str, Any]:
     graph, views = load(run.data, root, run.rows, run.teleport, run.threshold)
     found = train_contrastive(views, run.recipe(), rng=stream(run.seed, "graph_runs", run.data))
     vectors = found.model.embed(views)
@@ -128,12 +131,10 @@ def _measure(run: GraphRun, shares: tuple[float, ...], root: Path) -> dict[str, 
         "accuracy": published,
         "validated": validated_probe(vectors, graph),
     }
-    return result | (_details(run, graph, views, found, shares) if run.detail else {})
+    return result | (_details(run, graph, views, found) if run.shares else {})
 
 
-def _details(
-    run: GraphRun, graph: Graph, views: Views, found: Trained, shares: tuple[float, ...]
-) -> dict[str, Any]:
+def _details(run: GraphRun, graph: Graph, views: Views, found: Trained) -> dict[str, Any]:
     """Hardness of fresh negatives, what mixing them leaves, and the expansion in them; of the trained encoders."""
     rng = stream(run.seed, "graph_runs", "details", run.data)
     order = torch.from_numpy(rng.permutation(graph.nodes))
@@ -149,9 +150,9 @@ def _details(
     rows = []
     for view, (negatives, positives, chosen, other) in sides.items():
         direction = found.model.direction(other).detach()
-        bias = float(found.model.discriminator.bias)
+        bias = found.model.discriminator.bias.item()
         probe, test = _probe(negatives, graph.labels[order], chosen)
-        for share in shares:
+        for share in run.shares:
             rows.append(
                 {"view": view, "share": share}
                 | _information(negatives, positives, test, graph.labels[order], probe, share, rng)
@@ -166,14 +167,15 @@ def _details(
     }
 
 
-def _probe(negatives: torch.Tensor, classes: torch.Tensor, kept: torch.Tensor) -> tuple[LogisticRegression, torch.Tensor]:
+def _probe(negatives: torch.Tensor, classes: torch.Tensor, kept: torch.Tensor) -> tuple[Pipeline, torch.Tensor]:
     """A probe of the class of the node whose features a negative carries, fitted on half of the kept ones.
 
     Returns it with the other half.
     """
     kept = kept[classes[kept] >= 0]
     first, second = kept[::2], kept[1::2]
-    return LogisticRegression(max_iter=500).fit(negatives[first].numpy(), classes[first].numpy()), second
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+    return probe.fit(negatives[first].numpy(), classes[first].numpy()), second
 
 
 def _information(
@@ -181,7 +183,7 @@ def _information(
     positives: torch.Tensor,
     test: torch.Tensor,
     classes: torch.Tensor,
-    probe: LogisticRegression,
+    probe: Pipeline,
     share: float,
     rng: np.random.Generator,
 ) -> dict[str, Any]:

@@ -153,7 +153,11 @@ def mixed_negative_loss(
     for _ in range(draws):
         partners = draw_partners(len(vectors), rng=rng)
         q = scale * draw_weights(*vectors.shape, strategy, rng=rng)
-        values.append(_loss(_array(mix_negatives(vectors.double(), partners, q)) @ _array(direction) + bias, positives, temperature))
+        values.append(
+            _loss(
+                _array(mix_negatives(vectors.double(), partners, q)) @ _array(direction) + bias, positives, temperature
+            )
+        )
     losses = np.asarray(values)
     return Estimate(float(losses.mean()), float(losses.std(ddof=1) / np.sqrt(draws)), draws)
 

@@ -78,7 +78,9 @@ def select(local: Tensor, global_: Tensor, *, mode: str = "per_view", low: float
     if mode not in MODES:
         raise ValueError(f"expected the mode of hardness among {list(MODES)}, got {mode!r}; choose one of them.")
     if not 0 <= low < high <= 1:
-        raise ValueError(f"expected shares 0 <= low < high <= 1, got low={low} and high={high}; exchange or change them.")
+        raise ValueError(
+            f"expected shares 0 <= low < high <= 1, got low={low} and high={high}; exchange or change them."
+        )
     if local.ndim != 1 or local.shape != global_.shape:
         raise ValueError(
             f"expected one hardness for each negative in both views, got {list(local.shape)} and {list(global_.shape)}."

@@ -96,16 +96,16 @@ def validated_probe(
     """
     _check(vectors, graph)
     if not graph.val.any():
-        raise ValueError("choosing a penalty needs validation nodes, got none; pass a split with them, or linear_probe.")
+        raise ValueError(
+            "choosing a penalty needs validation nodes, got none; pass a split with them, or linear_probe."
+        )
     x, y = vectors.double().numpy(), graph.labels.numpy()
     train, val, test = (m.numpy() for m in (graph.train, graph.val, graph.test))
     x = x / np.sqrt((x[train] ** 2).mean())
     found = []
     for strength in strengths:
         fitted = LogisticRegression(C=strength, max_iter=2000).fit(x[train], y[train])
-        found.append(
-            ValidatedProbe(fitted.score(x[test], y[test]), fitted.score(x[val], y[val]), float(strength))
-        )
+        found.append(ValidatedProbe(fitted.score(x[test], y[test]), fitted.score(x[val], y[val]), float(strength)))
     return max(found, key=lambda p: p.validation)
 
 
