@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -133,9 +134,11 @@ def stage_table(record: Record) -> str:
     """Loss at the data and rise by mixing at each stage of training, as Markdown."""
     rows = [r for r in record["result"]["stages"] if r["alpha"] == max(record["config"]["alphas"])]
     lines = ["| net | stage | networks | loss at the data | rise by mixing | told (%) |", "|---|---|--:|--:|--:|--:|"]
-    for network, stage in dict.fromkeys((r["network"], r["stage"]) for r in rows):
+    order = ["untrained", *(f"epoch {k}" for k in sorted(record["config"]["checkpoints"])), "trained"]
+    for network, stage in product(_kinds(rows, "network"), order):
         row = _find(rows, network=network, stage=stage)
-        assert row is not None, "listed just before"
+        if row is None:
+            continue
         spans = [f"{row[k]['median']:.4f} [{row[k]['min']:.4f}, {row[k]['max']:.4f}]" for k in ("clean", "rise")]
         lines.append(f"| {network} | {stage} | {row['networks']} | {' | '.join(spans)} | {100 * row['told']:.0f} |")
     return "\n".join(lines) + "\n\nMedian, smallest and largest over networks and strategies, in nats, alpha = 1."
