@@ -87,7 +87,7 @@ class Config:
         return found | {"last weights": {"weights": "last"}, "dense diffusion": {"threshold": 0.0}}
 
     def runs(self) -> Iterator[tuple[str, GraphRun]]:
-        """Every run with the name of what it varies; the published values of a sweep are runs of the main comparison."""
+        """Every run with the name of what it varies; published values of a sweep are runs of the main comparison."""
         for seed in self.seeds:
             for data in self.data:
                 for name, options in self.variants().items():

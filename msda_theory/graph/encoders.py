@@ -82,7 +82,7 @@ class GraphEncoder(nn.Module):
         """
         linear = self._linear(features)
         out = view @ torch.cat([linear, linear[order]], dim=1)
-        first, second = out.split(linear.shape[1], dim=1)
+        first, second = out.split(linear.shape[1], dim=1)  # type: ignore[no-untyped-call]
         return self.activation(first + self.convolution.bias), self.activation(second + self.convolution.bias)
 
     def _linear(self, features: FixedMatrix) -> Tensor:

@@ -39,10 +39,10 @@ def hardness(negatives: Tensor, positives: Tensor, *, rows: int = 2048, search: 
     with torch.no_grad():
         n, p = normalize(negatives.detach(), dim=1), normalize(positives.detach(), dim=1)
         if search is None or search == n.dtype:
-            return torch.cat([(part @ p.T).amax(dim=1) for part in n.split(rows)])
+            return torch.cat([(part @ p.T).amax(dim=1) for part in n.split(rows)])  # type: ignore[no-untyped-call]
         rough = p.to(search).T
-        nearest = torch.cat([(part.to(search) @ rough).max(dim=1).indices for part in n.split(rows)])
-        return torch.cat([(part * p[j]).sum(dim=1) for part, j in zip(n.split(rows), nearest.split(rows), strict=True)])
+        nearest = torch.cat([(part.to(search) @ rough).max(dim=1).indices for part in n.split(rows)])  # type: ignore[no-untyped-call]
+        return torch.cat([(part * p[j]).sum(dim=1) for part, j in zip(n.split(rows), nearest.split(rows), strict=True)])  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +67,8 @@ def select(local: Tensor, global_: Tensor, *, mode: str = "per_view", low: float
 
     Args:
         local, global_: hardness of every negative in the local and the global view [n].
-        mode: ``"per_view"``: each view ranks its own (the reference code); ``"local"``, ``"global"``: one view ranks for
-            both; ``"sum"``: by the sum of both similarities; ``"both"``: those that each view keeps.
+        mode: ``"per_view"``: each view ranks its own (the reference code); ``"local"``, ``"global"``: one view ranks
+            for both; ``"sum"``: by the sum of both similarities; ``"both"``: those that each view keeps.
         low, high: shares of the ranking, ``0 <= low < high <= 1``.
 
     Raises:
