@@ -116,7 +116,7 @@ def run(config: Config, *, jobs: int = 1, root: Path | None = None, folder: Path
         config,
         code_digest(*SOURCES, package=graph_runs.PACKAGE),
         command,
-        lambda: summary([(name, r, found[r]["result"]) for name, r in named], config),
+        lambda: summary([(name, r, found[r]["result"]) for name, r in named], config.shares, list(config.variants())),
         parts=records,
     )
 
