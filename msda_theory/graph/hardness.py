@@ -67,8 +67,8 @@ def select(local: Tensor, global_: Tensor, *, mode: str = "per_view", low: float
 
     Args:
         local, global_: hardness of every negative in the local and the global view [n].
-        mode: ``"per_view"``: each view ranks its own (the reference code); ``"local"``, ``"global"``: one view ranks for
-            both; ``"sum"``: by the sum of both similarities; ``"both"``: those that each view keeps.
+        mode: ``"per_view"``: each view ranks its own (the reference code); ``"local"``, ``"global"``: one view ranks
+            for both; ``"sum"``: by the sum of both similarities; ``"both"``: those that each view keeps.
         low, high: shares of the ranking, ``0 <= low < high <= 1``.
 
     Raises:

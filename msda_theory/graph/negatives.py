@@ -25,8 +25,8 @@ def draw_partners(n: int, *, rng: np.random.Generator) -> Tensor:
 def draw_weights(n: int, size: int, strategy: Strategy, *, rng: np.random.Generator) -> Tensor:
     """Weights q taken from the partner, float64 [n, size], or [1, size] where the law has a single mask.
 
-    Those of the one-sided form, docs/theory.md, Eq. (1), under the exact law. Negatives are negatives on both sides of a
-    blend, so that the swap in it changes no expected loss; `DropMix` has none, q = 1 - M.
+    Those of the one-sided form, docs/theory.md, Eq. (1), under the exact law. Negatives are negatives on both sides of
+    a blend, so that the swap in it changes no expected loss; `DropMix` has none, q = 1 - M.
     """
     check_strategy(strategy)
     single = isinstance(strategy, Vanilla) or (isinstance(strategy, DropMix) and strategy.dims == "strided")
