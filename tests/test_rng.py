@@ -7,6 +7,7 @@ import inspect
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import naive
 import numpy as np
@@ -24,6 +25,8 @@ from msda_theory.distance import gradient_weights
 from msda_theory.ellipsoids import ellipsoid
 from msda_theory.generalization import effective_dimensions, generalization_gap
 from msda_theory.gradient_products import gradient_products, share_difference
+from msda_theory.graph.sparse import sparsify
+from msda_theory.graph.views import heat, lost_mass, normalized_adjacency, ppr
 from msda_theory.inner_maximum import inner_maximum, linear_inner_maximum
 from msda_theory.masks.design import design
 from msda_theory.masks.registry import REGISTRY
@@ -120,6 +123,13 @@ class Small(torch.nn.Module):
         return problem()[0](x[..., :3, :3])
 
 
+class Triangle(NamedTuple):
+    """Three nodes in a ring, and one apart."""
+
+    edges: torch.Tensor = torch.tensor([[0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]])
+    nodes: int = 4
+
+
 def corruptions() -> list[object]:
     return [*common_corruptions((5,)), Occlusion(0.25), Occlusion(0.5, shape="pixels"), PatchShuffle(2)]
 
@@ -179,6 +189,11 @@ CALLS: dict[str, Callable[[], object]] = {
         for s in (mt.CutMix(), Row())
         for at in ("data", "mean", "mask")
     ],
+    "normalized_adjacency": lambda: normalized_adjacency(Triangle()),
+    "ppr": lambda: [ppr(Triangle(), method=method) for method in ("exact", "threshold", "push")],
+    "heat": lambda: [heat(Triangle(), method=method) for method in ("exact", "threshold")],
+    "lost_mass": lambda: lost_mass(Triangle(), ppr(Triangle(), method="push")),
+    "sparsify": lambda: [sparsify(ppr(Triangle()), **k) for k in ({"threshold": 0.1}, {"degree": 2.0})],
     "stress": lambda: stress({"net": Small().eval()}, pixels(), corruptions(), rng=rng()),
 }
 for _name, _cls in REGISTRY.items():
