@@ -113,7 +113,7 @@ def heat(
     Args:
         graph: as for `ppr`.
         time: t >= 0; 0 gives the identity.
-        method: ``"exact"``: dense, from all eigenvalues of T (float64; some 25 n^2 bytes and ``10 n^3`` operations).
+        method: ``"exact"``: dense, from all eigenvalues of T (float64; some 30 n^2 bytes and ``10 n^3`` operations).
             ``"threshold"``: as for `ppr`.
         threshold: >= 0, of no effect for ``"exact"``.
 
