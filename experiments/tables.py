@@ -17,6 +17,7 @@ from experiments import (
     tables_accuracy,
     tables_bench,
     tables_designed,
+    tables_dropmix,
     tables_first_layer,
     tables_gap,
     tables_generalization,
@@ -48,7 +49,7 @@ EXPERIMENTS = (
 # Longer; run by hand, with ``make studies``.
 STUDIES = (
     "first_layer", "task_winners", "robust_accuracy", "robust_ensemble", "generalization", "reliability",
-    "order_ladder", "gradient_products", "theory_training", "designed_law", "accuracy",
+    "order_ladder", "gradient_products", "theory_training", "designed_law", "dropmix", "accuracy",
 )  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks")
 OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs")
@@ -128,6 +129,7 @@ def blocks(records: Records) -> dict[str, str]:
         **tables_order_ladder.blocks(records),
         **tables_products.blocks(records),
         **tables_designed.blocks(records),
+        **tables_dropmix.blocks(records),
         **tables_theory_training.blocks(records),
     }
 

@@ -14,6 +14,7 @@ from figures import (
     alpha,
     coefficients,
     designed_law,
+    dropmix,
     engine,
     first_layer,
     gap,
@@ -53,6 +54,8 @@ BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {
     "gradient_products_r2": gradient_products.draw_r2,
     "designed_law": designed_law.draw,
     "order_ladder": order_ladder.draw,
+    "dropmix": dropmix.draw,
+    "dropmix_hardness": dropmix.draw_hardness,
 }
 
 

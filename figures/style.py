@@ -20,8 +20,18 @@ COLOURS = {
     "gmix": "#CC79A7",
     "choice": "#E69F00",
     "field": "#56B4E9",
+    "dropmix": "#999933",
 }
-MARKERS = {"vanilla": "X", "mixup": "o", "cutmix": "s", "hmix": "D", "gmix": "^", "choice": "v", "field": "P"}
+MARKERS = {
+    "vanilla": "X",
+    "mixup": "o",
+    "cutmix": "s",
+    "hmix": "D",
+    "gmix": "^",
+    "choice": "v",
+    "field": "P",
+    "dropmix": "*",
+}
 NAMES = {
     "vanilla": "vanilla",
     "mixup": "Mixup",
@@ -30,6 +40,7 @@ NAMES = {
     "gmix": "GMix",
     "choice": "Mixup or CutMix",
     "field": "Gaussian field",
+    "dropmix": "DropMix",
 }
 LAWS = {"exact": "exact law", "paper": "paper's law"}
 

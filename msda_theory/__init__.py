@@ -10,7 +10,7 @@ from msda_theory.distance import coefficient_by_distance, gradient_term_by_displ
 from msda_theory.estimate import Estimate
 from msda_theory.expansion import Expansion, expand
 from msda_theory.first_layer import first_layer_form, first_layer_r2
-from msda_theory.kink import Kink, kink
+from msda_theory.kink import kink
 from msda_theory.losses import Logistic, Loss, SoftmaxCrossEntropy, Squared
 from msda_theory.masks.base import Strategy
 from msda_theory.masks.batches import MaskBatch
@@ -62,7 +62,6 @@ __all__ = [  # noqa: RUF022 (grouped, as the theory is)
     "Taylor",
     "TaylorCoefficients",
     "kink",
-    "Kink",
     # the measured loss
     "mixed_loss",
     # mixing batches for training

@@ -19,6 +19,7 @@ THEORY, README, LAWS = ROOT / "docs" / "theory.md", ROOT / "README.md", ROOT / "
 FIRST_LAYER = ROOT / "docs" / "first_layer.md"
 TRAINING = ROOT / "docs" / "training.md"
 ROBUSTNESS = ROOT / "docs" / "robustness.md"
+DROPMIX = ROOT / "docs" / "dropmix.md"
 THEORY_TRAINING = ROOT / "docs" / "theory_training.md"
 LABEL = r"\(\d+[a-z]?\)"
 CITATION = re.compile(rf"Eqs?\.\s+({LABEL}(?:(?:,|,?\s+and|\s+to|\s+or)\s+{LABEL})*)")
@@ -121,6 +122,11 @@ def test_the_code_of_the_page_on_training_runs(tmp_path, monkeypatch):
     outcome = run_blocks(TRAINING, monkeypatch)["outcome"]
     assert len(outcome.records) == 3
     assert not outcome.failures
+
+
+def test_the_code_of_the_page_on_dropmix_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "terms" in run_blocks(DROPMIX, monkeypatch)
 
 
 def test_the_code_of_the_page_on_robustness_runs(tmp_path, monkeypatch):

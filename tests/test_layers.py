@@ -229,8 +229,8 @@ def test_the_front_page_is_short_and_documented():
 
 def test_the_front_page_has_the_fixed_names():
     fixed = (
-        "Vanilla Mixup CutMix HMix GMix Choice strategy strategies Moments ImageData SoftmaxCrossEntropy Estimate "
-        "expand taylor mixed_loss MixTransform compare remainder_order"
+        "Vanilla Mixup CutMix HMix GMix Choice DropMix strategy strategies Moments ImageData SoftmaxCrossEntropy "
+        "Estimate expand taylor mixed_loss MixTransform compare remainder_order"
     )
     assert set(fixed.split()) <= set(msda_theory.__all__)
 

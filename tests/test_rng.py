@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import graph_files
 import naive
@@ -30,8 +31,10 @@ from msda_theory.generalization import effective_dimensions, generalization_gap
 from msda_theory.gradient_products import gradient_products, share_difference
 from msda_theory.graph.graphs import Graph, check_split, from_data
 from msda_theory.graph.readers import load_graph, normalize_rows, read_graph
+from msda_theory.graph.sparse import sparsify
 from msda_theory.graph.splits import random_split
 from msda_theory.graph.synthetic import block_graph
+from msda_theory.graph.views import heat, lost_mass, normalized_adjacency, ppr
 from msda_theory.inner_maximum import inner_maximum, linear_inner_maximum
 from msda_theory.masks.design import design
 from msda_theory.masks.registry import REGISTRY
@@ -128,6 +131,13 @@ class Small(torch.nn.Module):
         return problem()[0](x[..., :3, :3])
 
 
+class Triangle(NamedTuple):
+    """Three nodes in a ring, and one apart."""
+
+    edges: torch.Tensor = torch.tensor([[0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]])
+    nodes: int = 4
+
+
 def corruptions() -> list[object]:
     return [*common_corruptions((5,)), Occlusion(0.25), Occlusion(0.5, shape="pixels"), PatchShuffle(2)]
 
@@ -203,6 +213,11 @@ CALLS: dict[str, Callable[[], object]] = {
     "normalize_rows": lambda: normalize_rows(blocks()),
     "check_split": lambda: check_split(blocks()),
     "random_split": lambda: random_split(blocks(), rng=rng()),
+    "normalized_adjacency": lambda: normalized_adjacency(Triangle()),
+    "ppr": lambda: [ppr(Triangle(), method=method) for method in ("exact", "threshold", "push")],
+    "heat": lambda: [heat(Triangle(), method=method) for method in ("exact", "threshold")],
+    "lost_mass": lambda: lost_mass(Triangle(), ppr(Triangle(), method="push")),
+    "sparsify": lambda: [sparsify(ppr(Triangle()), **k) for k in ({"threshold": 0.1}, {"degree": 2.0})],
     "stress": lambda: stress({"net": Small().eval()}, pixels(), corruptions(), rng=rng()),
 }
 for _name, _cls in REGISTRY.items():

@@ -13,6 +13,8 @@ from jaxtyping import Float64
 from scipy.sparse import csr_array, diags_array, vstack
 from scipy.special import ive
 
+from msda_theory.graph.sparse import stored
+
 _DENSE = 2**20  # numbers in a dense block: 8 MB; larger ones leave the cache and take longer for each column
 _PUSHED = 2**22  # most entries of a sparse block of residuals
 _SMALLEST = 1e-9  # threshold for which a series is still cut in proportion
@@ -129,18 +131,12 @@ def push(walk: Walk, teleport: float, *, threshold: float, dtype: np.dtype[np.fl
         residual = csr_array((np.ones(len(seeds)), (seeds - low, seeds)), shape=shape)
         found = csr_array(shape)
         while (active := residual.data > limit[residual.indices]).any():
-            pushed = _kept(residual, active)
+            pushed = stored(residual, active)
             found = found + teleport * pushed
-            residual = _kept(residual, ~active) + pushed @ onward
+            residual = stored(residual, ~active) + pushed @ onward
         rows.append(csr_array((found.data.astype(dtype), found.indices, found.indptr), shape=shape))
     stacked = _stack(rows, n, dtype)
     return _tidy(stacked.maximum(stacked.T.tocsr()))
-
-
-def _kept(matrix: csr_array, keep: np.ndarray) -> csr_array:
-    """The stored entries that ``keep`` marks."""
-    starts = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr]
-    return csr_array((matrix.data[keep], matrix.indices[keep], starts), shape=matrix.shape)
 
 
 def _blocks(n: int, size: int) -> Iterator[tuple[int, int]]:

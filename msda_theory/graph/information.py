@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from msda_theory.graph.negatives import draw_partners, draw_weights, mix_negativ
 from msda_theory.masks.base import Strategy
 
 
+@runtime_checkable
 class Probe(Protocol):
     """A fitted classifier of vectors, such as scikit-learn's."""
 

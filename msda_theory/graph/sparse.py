@@ -58,8 +58,7 @@ def sparsify(matrix: Tensor, *, threshold: float | None = None, degree: float | 
             f"expected either a threshold or a degree, got threshold={threshold} and degree={degree}; give one of them."
         )
     full = to_scipy(matrix)
-    values = full.data if isinstance(full, csr_array) else full
-    size = np.abs(values)
+    size = np.abs(full.data if isinstance(full, csr_array) else full)
     if threshold is None:
         assert degree is not None
         if not 0 < degree < math.inf:
@@ -68,9 +67,11 @@ def sparsify(matrix: Tensor, *, threshold: float | None = None, degree: float | 
         threshold = THRESHOLDS[int(np.argmin([abs(degree - k) for k in kept]))]
     check_threshold(threshold)
     keep = (size >= threshold) & (size > 0)
-    lost = _like(full, np.where(keep, 0, size).astype(np.float64)).sum(axis=1).max(initial=0.0)
-    sparse = csr_array(_like(full, np.where(keep, values, 0)))
-    sparse.eliminate_zeros()
+    if isinstance(full, csr_array):
+        sparse, dropped = stored(full, keep), abs(stored(full, ~keep))
+    else:
+        sparse, dropped = csr_array(np.where(keep, full, 0)), np.where(keep, 0, size)
+    lost = dropped.sum(axis=1, dtype=np.float64).max(initial=0.0)
     return Sparsified(to_tensor(sparse, matrix.device), threshold, sparse.nnz / max(1, full.shape[0]), float(lost))
 
 
@@ -97,5 +98,7 @@ def to_tensor(matrix: csr_array, device: torch.device) -> Tensor:
         return torch.sparse_csr_tensor(starts, columns, values, matrix.shape, check_invariants=False).to(device)
 
 
-def _like(full: np.ndarray | csr_array, values: np.ndarray) -> np.ndarray | csr_array:
-    return csr_array((values, full.indices, full.indptr), shape=full.shape) if isinstance(full, csr_array) else values
+def stored(matrix: csr_array, keep: np.ndarray) -> csr_array:
+    """The stored entries that ``keep`` marks, in arrays of their own: ``eliminate_zeros`` would work in those given."""
+    starts = np.concatenate([[0], np.cumsum(keep)])[matrix.indptr].astype(matrix.indptr.dtype)
+    return csr_array((matrix.data[keep], matrix.indices[keep], starts), shape=matrix.shape)

@@ -157,7 +157,7 @@ def train_contrastive(
     recipe = recipe or Recipe()
     weights, shuffles, partners, masks = rng.spawn(4)
     model = contrastive_model(views.features.shape[1], recipe.width, rng=weights)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     losses: list[float] = []
     best, kept_weights = 0, None
     for epoch in range(recipe.epochs):

@@ -7,7 +7,7 @@ Sections and equations: docs/theory.md, Section 12.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from msda_theory.masks.base import check_option
 _TELEPORT = 1e-8  # I - (1-a) T has condition number 2/a
 
 
+@runtime_checkable
 class Topology(Protocol):
     """What a view needs of a graph."""
 
@@ -112,7 +113,7 @@ def heat(
     Args:
         graph: as for `ppr`.
         time: t >= 0; 0 gives the identity.
-        method: ``"exact"``: dense, from all eigenvalues of T (float64; some 25 n^2 bytes and ``10 n^3`` operations).
+        method: ``"exact"``: dense, from all eigenvalues of T (float64; some 30 n^2 bytes and ``10 n^3`` operations).
             ``"threshold"``: as for `ppr`.
         threshold: >= 0, of no effect for ``"exact"``.
 

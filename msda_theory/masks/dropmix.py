@@ -1,4 +1,4 @@
-"""DropMix: Ma, Chen, Li, "DropMix: Harder Samples for Graph Contrastive Learning", 2023, Section on mixing."""
+"""DropMix: Ma, Chen, Li, "DropMix: Better Graph Contrastive Learning with Harder Negative Samples", ICDMW 2023."""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ import torch
 from naive import as_users_run_it
 from numpy.polynomial import chebyshev as polynomials
 from scipy import linalg
+from scipy.sparse import csr_array
+from scipy.sparse.linalg import expm_multiply
 
 from msda_theory.graph import diffusion
 from msda_theory.graph.diffusion import heat_coefficients, ppr_coefficients
@@ -30,7 +32,7 @@ class Pairs(NamedTuple):
 
 def graph(nodes, pairs):
     """Every pair in both directions, once, without loops."""
-    both = sorted({(a, b) for p in pairs for a, b in (p, p[::-1]) if a != b})
+    both = sorted({(a, b) for p in pairs for a, b in (tuple(p), tuple(p)[::-1]) if a != b})
     return Pairs(torch.tensor(both, dtype=torch.int64).reshape(-1, 2).T.contiguous(), nodes)
 
 
@@ -56,6 +58,11 @@ def heavy_tailed(n, m, seed=0):
     return graph(n, np.random.default_rng(seed).choice(n, (m, 2), p=weight / weight.sum()).tolist())
 
 
+def with_tail(g, n):
+    """A path of n nodes hung on the last node: entries of every size."""
+    return graph(g.nodes + n, [*g.edges.T.tolist(), *((g.nodes + k - 1, g.nodes + k) for k in range(n))])
+
+
 def disconnected():
     """A triangle, a path and two nodes without edges."""
     return graph(9, [(0, 4), (4, 2), (2, 0), (1, 5), (5, 6), (6, 8)])
@@ -71,9 +78,10 @@ GRAPHS = {
     "disconnected": disconnected(),
     "random-40": random_graph(40, 70),
     "heavy-60": heavy_tailed(60, 250),
+    "tailed-120": with_tail(heavy_tailed(60, 120), 60),
 }
 EVERY = pytest.mark.parametrize("g", GRAPHS.values(), ids=GRAPHS)
-LARGE = pytest.mark.parametrize("g", [GRAPHS["random-40"], GRAPHS["heavy-60"]], ids=["random-40", "heavy-60"])
+LARGE = pytest.mark.parametrize("g", [GRAPHS["heavy-60"], GRAPHS["tailed-120"]], ids=["heavy-60", "tailed-120"])
 VIEWS = {
     "ppr": lambda g, **k: ppr(g, teleport=0.2, **k),
     "ppr-0.05": lambda g, **k: ppr(g, teleport=0.05, **k),
@@ -134,7 +142,7 @@ def test_normalized_adjacency(g, dtype):
     tolerance = 1e-7 if dtype == torch.float32 else 1e-15
     np.testing.assert_allclose(got, naive_adjacency(g), atol=tolerance, rtol=0)
     roots = np.sqrt(naive_degrees(g))
-    np.testing.assert_allclose(got.double() @ roots, roots, atol=10 * tolerance)
+    np.testing.assert_allclose(got.numpy() @ roots, roots, rtol=10 * tolerance)
 
 
 def test_isolated_nodes_keep_to_themselves():
@@ -206,7 +214,7 @@ def test_path_of_two_nodes_is_not_a_path_of_three():
 def test_what_holds_for_every_diffusion(g, view):
     s, roots = exact(view, g), np.sqrt(naive_degrees(g))
     assert np.array_equal(s, s.T)
-    assert s.min() > -1e-15
+    assert s.min() > -1e-14
     assert s.max() < 1 + 1e-14
     np.testing.assert_allclose(s @ roots, roots, atol=1e-12)
     values = np.linalg.eigvalsh(s)
@@ -236,9 +244,9 @@ def test_many_steps_forget_the_seed():
     d = naive_degrees(path(7))
     limit = np.sqrt(np.outer(d, d)) / d.sum()
     for method in ("exact", "threshold"):
-        s = heat(path(7), time=2000.0, method=method, dtype=torch.float64)
+        s = heat(path(7), time=2000.0, method=method, threshold=0.0, dtype=torch.float64)
         np.testing.assert_allclose(dense(s), limit, atol=1e-10, rtol=0)
-        s = ppr(path(7), teleport=1e-8, method=method, dtype=torch.float64)
+        s = ppr(path(7), teleport=1e-8, method=method, threshold=0.0, dtype=torch.float64)
         np.testing.assert_allclose(dense(s), limit, atol=1e-6, rtol=0)
 
 
@@ -273,10 +281,10 @@ def test_threshold_zero_is_exact(g, view):
     np.testing.assert_allclose(dense(sparse), exact(view, g), atol=1e-10, rtol=0)
 
 
-@LARGE
 @VIEW
 @pytest.mark.parametrize("threshold", [1e-4, 1e-3, 1e-2])
-def test_threshold_keeps_what_it_says(g, view, threshold):
+def test_threshold_keeps_what_it_says(view, threshold):
+    g = GRAPHS["tailed-120"]
     s = exact(view, g)
     sparse = view(g, method="threshold", threshold=threshold, dtype=torch.float64)
     assert sparse.layout == torch.sparse_csr
@@ -290,9 +298,7 @@ def test_threshold_keeps_what_it_says(g, view, threshold):
     assert sparse.values().numel() == kept.sum()
     error = np.abs(s - p)[kept].max()
     assert error <= tail
-    assert (s - p)[~kept].max() <= threshold + tail
-    if threshold >= 1e-3:
-        assert not (s - p <= threshold / 10).all(), "nothing was dropped"
+    assert threshold / 10 < (s - p)[~kept].max() <= threshold + tail
 
 
 # --- pushing --------------------------------------------------------------------------------------------------------
@@ -417,7 +423,7 @@ def test_sparsify_weighs_magnitudes_and_drops_zeros():
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "csr"])
 def test_sparsify_by_degree(sparse):
-    g = heavy_tailed(300, 600)
+    g = with_tail(heavy_tailed(200, 400), 100)
     full = ppr(g, method="threshold", threshold=0.0) if sparse else ppr(g)
     s = dense(full)
     counts = [(np.abs(s) >= e).sum() / 300 for e in THRESHOLDS]
@@ -430,6 +436,7 @@ def test_sparsify_by_degree(sparse):
         assert got.kept_per_row == pytest.approx(counts[THRESHOLDS.index(got.threshold)], abs=0.1)
         chosen.add(got.threshold)
     assert len(chosen) == 4
+    assert np.array_equal(dense(full), s), "the matrix given was changed"
 
 
 # --- use ------------------------------------------------------------------------------------------------------------
@@ -475,9 +482,11 @@ def test_bounds_on_cora():
         else:
             assert (s - p).min() >= -1e-6
             assert 0.9e-3 < (s - p).max() <= 1.001e-3
-    t5 = dense(heat(g, method="threshold", threshold=1e-3, dtype=torch.float64))
-    h = linalg.expm(-5 * (np.eye(300) - t[:300, :300]))  # walks that leave the first 300 nodes are missing
-    assert (t5[:300, :300] - h).min() > -1.001e-3
+    seeds = np.eye(g.nodes)[:, ::100]
+    h = expm_multiply(csr_array(-5 * (np.eye(g.nodes) - t)), seeds)
+    p = dense(heat(g, method="threshold", threshold=1e-3, dtype=torch.float64))[:, ::100]
+    assert (h - p).min() >= -1e-6
+    assert 0.9e-3 < (h - p).max() <= 1.001e-3
 
 
 # --- bad input ------------------------------------------------------------------------------------------------------
