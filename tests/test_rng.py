@@ -32,6 +32,7 @@ from msda_theory.gradient_products import gradient_products, share_difference
 from msda_theory.graph.contrast import binary_cross_entropy, info_nce
 from msda_theory.graph.encoders import Views, contrastive_model
 from msda_theory.graph.expansion import (
+    as_problem,
     enumerated_negative_loss,
     expand_negatives,
     mixed_negative_loss,
@@ -278,6 +279,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "validated_probe": lambda: validated_probe(vectors(130), blocks()),
     "information_kept": lambda: information_kept(vectors(), vectors(4), mt.DropMix(), rng=rng()),
     "score_steps, expand_negatives, enumerated_negative_loss, mixed_negative_loss": mixed_steps,
+    "as_problem": lambda: as_problem(vectors(), vectors(1)[0], 0.1),
     "stress": lambda: stress({"net": Small().eval()}, pixels(), corruptions(), rng=rng()),
 }
 for _name, _cls in REGISTRY.items():
