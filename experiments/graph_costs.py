@@ -124,7 +124,7 @@ def epochs_of_blocks(
 ) -> dict[str, Any]:
     """Epochs on a block model: with this precision of the search, or with no ranking at all (None)."""
     graph = STYLES[style].draw(nodes)
-    recipe = Recipe(width=width, low=0, high=1) if search is None else Recipe(width=width, search=search)
+    recipe = Recipe(width=width, low=0.0, high=1.0) if search is None else Recipe(width=width, search=search)
     with _Stopwatch() as clock:
         views = _views(graph, method, threshold)
     return {"views_s": clock.seconds, "entries": views.global_.entries} | _epochs(views, recipe, warmup, epochs)
@@ -225,8 +225,7 @@ def _product(matrix: FixedMatrix, z: Tensor) -> float:
     """Seconds of ``B z`` and of its backward pass."""
     z = z.detach().requires_grad_()
     start = time.perf_counter()
-    out = matrix @ z
-    out.backward(z.detach())
+    torch.autograd.backward(matrix @ z, z.detach())
     return time.perf_counter() - start
 
 
