@@ -66,7 +66,7 @@ class Config:
     thresholds: tuple[float, ...] = (0.0, 1e-3)
     nodes: int = 20_000
     views: tuple[str, ...] = ("threshold 1e-3", "push 1e-3", "push 1e-4")
-    diffusion: str = "threshold 1e-3"
+    diffusion: str = "push 1e-3"
     small: int = 2708
     densities: tuple[float, ...] = (1e-2, 3e-3, 1e-3, 5e-4, 3e-4, 1e-4)
     trained: int = 100
