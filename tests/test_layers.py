@@ -153,13 +153,14 @@ def test_no_pickle(name):
     assert "weights_only=False" not in source
 
 
-FORKED = "msda_theory.attack_libraries"  # libraries of attacks draw from torch's global generators
+# Libraries of attacks and first weights of torch's modules draw from torch's global generators.
+FORKED = ("msda_theory.attack_libraries", "msda_theory.graph.encoders")
 
 
 def seeded_in_a_fork(path: Path) -> set[tuple[int, int]]:
     """Places of ``torch.random.fork_rng`` at the head of a with statement and of ``torch.manual_seed`` in its body."""
     found: set[tuple[int, int]] = set()
-    if module_name(path) == FORKED:
+    if module_name(path) in FORKED:
         for block in (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.With)):
             head = [item.context_expr for item in block.items]
             if any(isinstance(h, ast.Call) and ast.unparse(h.func) == "torch.random.fork_rng" for h in head):
@@ -169,13 +170,14 @@ def seeded_in_a_fork(path: Path) -> set[tuple[int, int]]:
     return found
 
 
-def test_there_is_one_fork():
-    assert len(seeded_in_a_fork(FILES[FORKED])) == 2
+@pytest.mark.parametrize("name", FORKED)
+def test_there_is_one_fork_in_each(name):
+    assert len(seeded_in_a_fork(FILES[name])) == 2
 
 
 @pytest.mark.parametrize("name", PACKAGE_FILES)
 def test_no_global_random_state(name):
-    """Only generators that are passed in, or made from a named stream; torch's own, in one place, inside a fork."""
+    """Only generators that are passed in, or made from a named stream; torch's own, in two places, inside a fork."""
     allowed = {"numpy.random.Generator", "numpy.random.default_rng"}
     aliases = {"np": "numpy"}
     forked = seeded_in_a_fork(FILES[name])

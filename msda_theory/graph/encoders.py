@@ -86,7 +86,7 @@ class GraphEncoder(nn.Module):
         return self._activate(view @ linear), self._activate(view @ linear.index_select(0, order))
 
     def _activate(self, product: Tensor) -> Tensor:
-        activated: Tensor = _PReLU.apply(product + self.convolution.bias, self.activation.weight)
+        activated: Tensor = _PReLU.apply(product + self.convolution.bias, self.activation.weight)  # type: ignore[no-untyped-call]
         return activated
 
     def _linear(self, features: FixedMatrix) -> Tensor:

@@ -152,7 +152,7 @@ def mixed_negative_loss(
     values = []
     for _ in range(draws):
         partners = draw_partners(len(vectors), rng=rng)
-        q = scale * draw_weights(*vectors.shape, strategy, rng=rng)
+        q = scale * draw_weights(*vectors.shape, strategy, rng=rng)  # type: ignore[misc, arg-type]
         values.append(
             _loss(
                 _array(mix_negatives(vectors.double(), partners, q)) @ _array(direction) + bias, positives, temperature

@@ -21,8 +21,9 @@ def hardness(negatives: Tensor, positives: Tensor, *, rows: int = 2048, search: 
         positives: [n, h].
         rows: negatives at a time; memory grows with ``rows * n``.
         search: precision in which the nearest positive is looked for, by default that of the vectors. Its similarity is
-            then computed in the precision of the vectors; with ``torch.bfloat16``, 3 times faster on processors that
-            have it, the result is at most 2^-7 below the largest.
+            then computed in the precision of the vectors. ``torch.bfloat16`` is 3 times faster on processors that have
+            it; the result is at most 0.012 below the largest: rounding both vectors and their product to 8 bits moves
+            each similarity by at most 3 * 2^-9, and two are compared.
 
     Raises:
         ValueError: if the vectors do not have one length, or there are none.
@@ -39,10 +40,10 @@ def hardness(negatives: Tensor, positives: Tensor, *, rows: int = 2048, search: 
     with torch.no_grad():
         n, p = normalize(negatives.detach(), dim=1), normalize(positives.detach(), dim=1)
         if search is None or search == n.dtype:
-            return torch.cat([(part @ p.T).amax(dim=1) for part in n.split(rows)])
+            return torch.cat([(part @ p.T).amax(dim=1) for part in n.split(rows)])  # type: ignore[no-untyped-call]
         rough = p.to(search).T
-        nearest = torch.cat([(part.to(search) @ rough).max(dim=1).indices for part in n.split(rows)])
-        return torch.cat([(part * p[j]).sum(dim=1) for part, j in zip(n.split(rows), nearest.split(rows), strict=True)])
+        nearest = torch.cat([(part.to(search) @ rough).max(dim=1).indices for part in n.split(rows)])  # type: ignore[no-untyped-call]
+        return torch.cat([(part * p[j]).sum(dim=1) for part, j in zip(n.split(rows), nearest.split(rows), strict=True)])  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,7 @@ def information_kept(
     if (probe is None) != (classes is None):
         raise ValueError("expected a probe together with the classes that it should find, got only one; pass both.")
     partners = draw_partners(len(vectors), rng=rng)
-    mixed = mix_negatives(vectors, partners, draw_weights(*vectors.shape, strategy, rng=rng))
+    mixed = mix_negatives(vectors, partners, draw_weights(*vectors.shape, strategy, rng=rng))  # type: ignore[misc, arg-type]
     before, after = hardness(vectors, positives), hardness(mixed, positives)
     found = None
     if probe is not None and classes is not None:

@@ -71,7 +71,7 @@ def linear_probe(
         logits = (x @ weight + bias).reshape(len(x), repeats, c)
         # Summed over repeats: the gradient of each is that of its own mean loss.
         loss = cross_entropy(logits.flatten(0, 1), y.repeat_interleave(repeats)) * repeats
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
         found = (vectors[graph.test] @ weight + bias).reshape(-1, repeats, c).argmax(dim=2)

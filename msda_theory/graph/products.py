@@ -32,7 +32,7 @@ class FixedMatrix:
         if matrix.layout == torch.strided:
             return cls(matrix, matrix.T)
         matrix = _narrow(_csr(matrix))
-        return cls(matrix, matrix if symmetric else _narrow(_csr(matrix.to_sparse_coo().T.coalesce())))
+        return cls(matrix, matrix if symmetric else _narrow(_csr(matrix.to_sparse_coo().T.coalesce())))  # type: ignore[no-untyped-call]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -45,7 +45,7 @@ class FixedMatrix:
         return self.matrix.numel() if self.matrix.layout == torch.strided else self.matrix.values().numel()
 
     def __matmul__(self, z: Tensor) -> Tensor:
-        product: Tensor = self.matrix @ z if self.matrix.layout == torch.strided else _Sparse.apply(z, self)
+        product: Tensor = self.matrix @ z if self.matrix.layout == torch.strided else _Sparse.apply(z, self)  # type: ignore[no-untyped-call]
         return product
 
 

@@ -179,7 +179,7 @@ def train_contrastive(
         elif epoch - best >= recipe.patience:
             break
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     if kept_weights is not None:
         model.load_state_dict(kept_weights)
