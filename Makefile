@@ -52,6 +52,7 @@ bench: install                ## time and memory, as ratios within one run
 	$(BIN)/python -m experiments.bench_mix
 	$(BIN)/python -m experiments.bench_train
 	$(BIN)/python -m experiments.bench_attacks
+	$(BIN)/python -m experiments.bench_graph
 
 clean:
 	rm -rf $(VENV) results build *.egg-info .mypy_cache .ruff_cache

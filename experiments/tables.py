@@ -51,7 +51,7 @@ STUDIES = (
     "first_layer", "task_winners", "robust_accuracy", "robust_ensemble", "generalization", "reliability",
     "order_ladder", "gradient_products", "theory_training", "designed_law", "dropmix", "accuracy",
 )  # fmt: skip
-BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks")
+BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks", "bench_graph")
 OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs")
 
 
@@ -123,6 +123,7 @@ def blocks(records: Records) -> dict[str, str]:
         "caption-remainder": remainder.CAPTION,
         "caption-engine": engine.CAPTION,
         "bench-attacks": tables_bench.attacks(records["bench_attacks"]),
+        "bench-graph": tables_bench.graphs(records["bench_graph"]),
         **tables_first_layer.blocks(records),
         **tables_robust.blocks(records),
         **tables_generalization.blocks(records),

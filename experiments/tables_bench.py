@@ -211,5 +211,61 @@ def attacks(record: dict[str, Any]) -> str:
     )
 
 
+def graphs(record: dict[str, Any]) -> str:
+    """Cost of graph contrastive learning: table and sentences, as Markdown."""
+    result, config = record["result"], record["config"]
+    lines = ["| graph | setting | seconds | over the first | memory | |", "|---|---|--:|--:|--:|---|"]
+    name = config["data"].capitalize()
+    for row in result["benchmark"]["rows"]:
+        kind = "dense diffusion" if row["threshold"] == 0 else f"entries >= {row['threshold']:g}"
+        note = f"600 epochs: {row['projected_s']:.0f} s"
+        lines.append(_graph_line(f"{name}, an epoch", f"{row['search']} search, {kind}", row, note))
+    whole = result["benchmark"]["whole"]
+    if whole is not None:
+        note = f"{whole['epochs']} epochs"
+        lines.append(f"| {name}, a whole run | default | {whole['seconds']:.0f} | | {_gb(whole)} | {note} |")
+    large = f"{config['nodes']:,} nodes"
+    for row in result["views"]:
+        note = f"{row['entries'] / config['nodes']:.0f} entries a row; {_percent(row['lost_mean'])} of the mass lost"
+        kind = f"by {'pushing' if row['method'] == 'push' else 'threshold'}, {row['threshold']:g}"
+        lines.append(f"| {large}, diffusion | {kind} | {row['seconds']:.1f} | | {_gb(row)} | {note} |")
+    missed = {e["check"] for e in [*result["expectations"], *result["checks"]] if not e["holds"]}
+    for row in result["epochs"]:
+        kind = f"{row['search']} search" if row["search"] else "no hardness"
+        aims = [c.rsplit("within ", 1)[1] for c in sorted(missed) if c.startswith("an epoch") and kind in c]
+        note = f"misses the aim of {' and '.join(aims)}" if aims else ""
+        lines.append(_graph_line(f"{large}, an epoch", kind, row, note))
+    left = result["benchmark"]["left_out"]
+    return "\n".join(lines) + f"\n\n{f'Left out: {left}. ' if left else ''}{_graph_sentence(record)}"
+
+
+def _graph_line(graph: str, setting: str, row: dict[str, Any], note: str) -> str:
+    seconds = f"{row['epoch_s']:.3g} ({row['min']:.3g} to {row['max']:.3g})"
+    return f"| {graph} | {setting} | {seconds} | {row['over_first']:.2f} | {_gb(row)} | {note} |"
+
+
+def _gb(row: dict[str, Any]) -> str:
+    return f"{row['peak_bytes'] / 1e9:.2f} GB"
+
+
+def _graph_sentence(record: dict[str, Any]) -> str:
+    result, config = record["result"], record["config"]
+    ratios = ", ".join(f"{r['ratio']:.2f} ({_percent(r['share'])} of the entries)" for r in result["products"])
+    search = result["search"]
+    rows = search["rows"]
+    same, largest = min(r["same"] for r in rows), max(r["largest_difference"] for r in rows)
+    threads = f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
+    return (
+        f"Fresh process for each setting; median of {config['rounds']} rounds in which all take turns (range), ratios "
+        f"within a round; memory: peak of the whole process. {config['width']} units; the {config['nodes']:,} nodes "
+        f"are a block model with the counts of PubMed. Sparse over dense products with the diffusion of "
+        f"{config['small']:,} nodes, backward pass included: {ratios}. A search in bfloat16 instead of float32, "
+        f"{search['epochs']} epochs trained: {_percent(same)} or more of the kept negatives are the same "
+        f"({_percent(rows[0]['by_chance'])} by chance), hardness differs by {largest:.1e} at most, Spearman "
+        f"correlation {min(r['spearman'] for r in rows):.6f} or more. {record['machine']}, {threads}, load average "
+        f"{record['load'][0]:.1f} at the start; torch {record['versions']['torch']}; `{record['command']}`."
+    )
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"

@@ -105,6 +105,11 @@ def fresh(arguments: list[str]) -> str:
     return subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
+def peak_bytes() -> int:
+    """Largest resident size of this process so far."""
+    return _status("VmHWM")
+
+
 def _status(field: str) -> int:
     """Bytes of a field of this process's status; VmHWM, unlike ru_maxrss, starts anew in a child process."""
     found = re.search(rf"^{field}:\s+(\d+) kB$", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
