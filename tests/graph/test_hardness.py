@@ -156,6 +156,7 @@ def test_the_published_shares():
     values = torch.arange(100.0)
     assert select(values, values).local.tolist() == list(range(15, 95))
     assert len(select(torch.arange(2708.0), torch.arange(2708.0))) == 2572 - 406
+    assert select(values[:11], values[:11]).local.tolist() == list(range(1, 10))  # 1.65 and 10.45
     assert len(select(values, values, low=0.0, high=1.0)) == 100
 
 
