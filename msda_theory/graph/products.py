@@ -11,7 +11,7 @@ from torch import Tensor
 
 # Sparse products pay below this share of entries that are not 0 (`experiments.bench_graph`); larger matrices than this
 # are kept sparse whatever their share.
-SPARSE_BELOW, DENSE_ENTRIES = 0.04, 10**8
+SPARSE_BELOW, DENSE_ENTRIES = 0.1, 10**8
 
 
 @dataclass(frozen=True, eq=False)
