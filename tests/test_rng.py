@@ -29,11 +29,31 @@ from msda_theory.distance import gradient_weights
 from msda_theory.ellipsoids import ellipsoid
 from msda_theory.generalization import effective_dimensions, generalization_gap
 from msda_theory.gradient_products import gradient_products, share_difference
+from msda_theory.graph.contrast import binary_cross_entropy, info_nce
+from msda_theory.graph.encoders import Views, contrastive_model
+from msda_theory.graph.expansion import (
+    as_problem,
+    enumerated_negative_loss,
+    expand_negatives,
+    mixed_negative_loss,
+    score_steps,
+)
 from msda_theory.graph.graphs import Graph, check_split, from_data
+from msda_theory.graph.hardness import hardness, select
+from msda_theory.graph.information import information_kept
+from msda_theory.graph.negatives import draw_partners, draw_weights, mix_negatives
+from msda_theory.graph.probes import linear_probe, validated_probe
 from msda_theory.graph.readers import load_graph, normalize_rows, read_graph
 from msda_theory.graph.sparse import sparsify
 from msda_theory.graph.splits import random_split
 from msda_theory.graph.synthetic import block_graph
+from msda_theory.graph.training import (
+    Recipe,
+    contrastive_loss,
+    keep_negatives,
+    measure_hardness,
+    train_contrastive,
+)
 from msda_theory.graph.views import heat, lost_mass, normalized_adjacency, ppr
 from msda_theory.inner_maximum import inner_maximum, linear_inner_maximum
 from msda_theory.masks.design import design
@@ -152,6 +172,30 @@ def graph_from_file() -> list[Graph]:
         return [load_graph("cora", folder), read_graph(Path(folder) / "cora.npz")]
 
 
+def vectors(n: int = 5, size: int = 6) -> torch.Tensor:
+    return torch.from_numpy(rng().normal(size=(n, size)))
+
+
+def views_of_blocks() -> Views:
+    return Views.of(blocks().features, normalized_adjacency(blocks()), ppr(blocks()))
+
+
+def one_step() -> list[object]:
+    """Representations, the negatives kept of them, and their loss."""
+    model, recipe = contrastive_model(12, 4, rng=rng()), Recipe(width=4)
+    nodes = model.represent(views_of_blocks(), torch.arange(130).flip(0))
+    kept = keep_negatives(nodes, recipe)
+    local, global_ = nodes.local_negatives[kept.local], nodes.global_negatives[kept.global_]
+    return [measure_hardness(nodes), contrastive_loss(model, nodes, local, global_, recipe)]
+
+
+def mixed_steps() -> list[object]:
+    n, w = vectors(), vectors(1)[0]
+    steps = score_steps(n, w, 0.1, mt.DropMix().moments((1, 6)))
+    exact = enumerated_negative_loss(n, w, 0.1, mt.DropMix())
+    return [expand_negatives(steps), exact, mixed_negative_loss(n, w, 0.1, mt.DropMix(), draws=2, rng=rng())]
+
+
 CALLS: dict[str, Callable[[], object]] = {
     "strategy": lambda: mt.strategy("hmix", ratio=0.3),
     "strategies": mt.strategies,
@@ -218,6 +262,24 @@ CALLS: dict[str, Callable[[], object]] = {
     "heat": lambda: [heat(Triangle(), method=method) for method in ("exact", "threshold")],
     "lost_mass": lambda: lost_mass(Triangle(), ppr(Triangle(), method="push")),
     "sparsify": lambda: [sparsify(ppr(Triangle()), **k) for k in ({"threshold": 0.1}, {"degree": 2.0})],
+    "hardness": lambda: hardness(vectors(), vectors(4)),
+    "select": lambda: [select(*vectors(2, 20), mode=mode) for mode in ("per_view", "sum", "both")],
+    "draw_partners": lambda: draw_partners(5, rng=rng()),
+    "draw_weights": lambda: [draw_weights(5, 6, s, rng=rng()) for s in (mt.DropMix(), mt.DropMix(dims="random"))],
+    "mix_negatives": lambda: mix_negatives(vectors(), draw_partners(5, rng=rng()), torch.full((1, 6), 0.35)),
+    "binary_cross_entropy": lambda: binary_cross_entropy(vectors()[0], vectors()[1]),
+    "info_nce": lambda: info_nce(vectors()[0], vectors()[1]),
+    "contrastive_model": lambda: contrastive_model(3, 4, rng=rng()),
+    "contrastive_loss, keep_negatives, measure_hardness": one_step,
+    "train_contrastive": lambda: [
+        train_contrastive(views_of_blocks(), Recipe(s, width=4, epochs=2), rng=rng()).losses
+        for s in (mt.DropMix(), mt.GMix())
+    ],
+    "linear_probe": lambda: linear_probe(vectors(130), blocks(), repeats=2, steps=2, rng=rng()),
+    "validated_probe": lambda: validated_probe(vectors(130), blocks()),
+    "information_kept": lambda: information_kept(vectors(), vectors(4), mt.DropMix(), rng=rng()),
+    "score_steps, expand_negatives, enumerated_negative_loss, mixed_negative_loss": mixed_steps,
+    "as_problem": lambda: as_problem(vectors(), vectors(1)[0], 0.1),
     "stress": lambda: stress({"net": Small().eval()}, pixels(), corruptions(), rng=rng()),
 }
 for _name, _cls in REGISTRY.items():
@@ -267,7 +329,8 @@ def test_the_snapshot_sees_draws():
     "name",
     [
         *("expand", "mixed_loss", "inner_maximum", "paired_differences", "expansion_loss"),
-        *("sample cutmix", "sample choice", "partner_weights hmix"),
+        *("sample cutmix", "sample choice", "partner_weights hmix", "train_contrastive", "linear_probe"),
+        "information_kept",
     ],
 )
 def test_global_random_state_has_no_influence(name):

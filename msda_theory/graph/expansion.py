@@ -203,7 +203,8 @@ def as_problem(vectors: Tensor, direction: Tensor, bias: float) -> tuple[nn.Modu
     ``log(1 + e^s)``. Vectors become "images" [K, 1, 1, h] in float64; partners are drawn from all of them.
     """
     n = torch.as_tensor(vectors).detach().double()
-    linear = nn.Linear(n.shape[1], 1).double()
+    # no first weights, which torch would draw from its global state
+    linear = nn.utils.skip_init(nn.Linear, n.shape[1], 1, dtype=torch.float64)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         linear.weight.copy_(torch.as_tensor(direction).double()[None])
         linear.bias.fill_(bias)

@@ -58,7 +58,7 @@ def test_equal_seeds_give_equal_partners():
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_one_negative_has_no_partner(n):
-    with pytest.raises(ValueError, match=f"expected at least two negatives to mix, got {n}; keep more"):
+    with pytest.raises(ValueError, match=rf"expected at least two negatives to mix, got {n}; keep more\."):
         draw_partners(n, rng=rng())
 
 
