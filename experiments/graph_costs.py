@@ -133,16 +133,16 @@ def epochs_of_blocks(
 def products(style: str, nodes: int, thresholds: Sequence[float], width: int, rounds: int) -> dict[str, Any]:
     """Sparse over dense product with the diffusion, backward pass included, for several thresholds.
 
-    The right side is that of an epoch: positives and negatives beside each other, [n, 2 width]. Both take turns in
-    every round; one round before the first is not counted.
+    The right side is that of an epoch, [n, width]. Both take turns in every round; one round before the first is not
+    counted.
     """
     graph = STYLES[style].draw(nodes)
     exact = ppr(graph)
-    z = torch.from_numpy(stream(0, "products").normal(size=(graph.nodes, 2 * width)).astype(np.float32))
+    z = torch.from_numpy(stream(0, "products").normal(size=(graph.nodes, width)).astype(np.float32))
     dense = FixedMatrix(exact, exact.T)
     rows = []
     for threshold in thresholds:
-        sparse = FixedMatrix.of(sparsify(exact, threshold=threshold).matrix, symmetric=True)
+        sparse = FixedMatrix.of(sparsify(exact, threshold=threshold).matrix, symmetric=True, sparse=True)
         pairs = [(_product(sparse, z), _product(dense, z)) for _ in range(rounds + 1)][1:]
         rows.append(
             {

@@ -46,14 +46,15 @@ def accuracy_table(record: Record) -> str:
     result = record["result"]
     epochs = {(e["data"], e["name"]): e for e in result["epochs"]}
     head = ["graph", "training", "seeds", "accuracy (%)", "minus no mixing", "validated probe (%)", "minus no mixing"]
-    lines = [f"| {' | '.join([*head, 'epochs'])} |", "|---|---|" + "--:|" * 6]
+    lines = [f"| {' | '.join([*head, 'epochs', 'training loss'])} |", "|---|---|" + "--:|" * 7]
     for row in result["rows"]:
         if row["name"] not in NAMES:
             continue
         cells = [GRAPHS.get(row["data"], row["data"]), NAMES[row["name"]], str(row["seeds"])]
         for probe in ("published", "validated"):
             cells += [_percent(row[probe]), "" if row["name"] == "none" else _points(row[f"{probe}_minus_none"])]
-        cells.append(f"{epochs[row['data'], row['name']]['epochs']['mean']:.0f}")
+        own = epochs[row["data"], row["name"]]
+        cells += [f"{own['epochs']['mean']:.0f}", _number(own["loss"], 1, 3)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -47,7 +47,7 @@ def draw(records: Path, out: Path) -> list[Path]:
         _curve(middle, own, "kept", colour, "s", 1)
         _curve(right, own, "probe", colour, marker, 100)
     left.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    left.set_ylabel("accuracy minus no mixing (points)")
+    left.set_ylabel("points over no mixing")
     middle.set_ylabel("share kept")
     right.set_ylabel("class found by the probe (%)")
     for ax in (left, middle, right):
@@ -85,7 +85,7 @@ def draw_hardness(records: Path, out: Path) -> list[Path]:
         for view, (label, colour) in VIEWS.items():
             _histogram(ax, np.array(row["counts"][view], dtype=float), edges, colour, label)
         ax.set_title(f"{_look(row['data'], 0)[0]}, {TITLES[row['name']]}")
-        ax.set_ylim(bottom=0)
+        ax.set(xlim=(0, 1), ylim=(0, None))
     for ax in axes[-1]:
         ax.set_xlabel("hardness")
     for ax in axes[:, 0]:

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SPARSE_BELOW = 0.1  # share of entries that are not 0 below which the sparse product is used
+# Sparse products pay below this share of entries that are not 0 (`experiments.bench_graph`); larger matrices than this
+# are kept sparse whatever their share.
+SPARSE_BELOW, DENSE_ENTRIES = 0.1, 10**8
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +27,16 @@ class FixedMatrix:
     transposed: Tensor
 
     @classmethod
-    def of(cls, matrix: Tensor, *, symmetric: bool = False) -> FixedMatrix:
-        """From a dense or sparse tensor; a dense one with few entries becomes sparse."""
-        if matrix.layout == torch.strided and (matrix != 0).float().mean().item() < SPARSE_BELOW:
-            matrix = _csr(matrix)
-        if matrix.layout == torch.strided:
-            return cls(matrix, matrix.T)
-        matrix = _narrow(_csr(matrix))
+    def of(cls, matrix: Tensor, *, symmetric: bool = False, sparse: bool | None = None) -> FixedMatrix:
+        """From a dense or sparse tensor, kept ``sparse`` or dense; by default as its products are faster."""
+        compressed = _csr(matrix)
+        if sparse is None:
+            few = compressed.values().numel() < SPARSE_BELOW * matrix.numel()
+            sparse = few or matrix.numel() > DENSE_ENTRIES
+        if not sparse:
+            dense = matrix.to_dense()
+            return cls(dense, dense.T)
+        matrix = _narrow(compressed)
         return cls(matrix, matrix if symmetric else _narrow(_csr(matrix.to_sparse_coo().T.coalesce())))  # type: ignore[no-untyped-call]
 
     @property

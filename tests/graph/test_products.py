@@ -54,7 +54,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("name", DENSE)
 def test_products_and_gradients(name, layout):
     b = DENSE[name]
-    fixed, z = FixedMatrix.of(LAYOUTS[layout](b)), operand(b.shape[1])
+    fixed, z = FixedMatrix.of(LAYOUTS[layout](b), sparse=layout != "as-it-is"), operand(b.shape[1])
     assert fixed.shape == tuple(b.shape)
     torch.testing.assert_close(fixed @ z, b @ z, rtol=0, atol=1e-14)
     weights = operand(b.shape[0]).detach()
@@ -66,7 +66,7 @@ def test_products_and_gradients(name, layout):
 def test_a_wrong_transpose_is_seen():
     """Called symmetric though it is not, a sparse matrix keeps its product and has a wrong gradient."""
     b = DENSE["square"]
-    fixed, z = FixedMatrix.of(csr(b), symmetric=True), operand(6)
+    fixed, z = FixedMatrix.of(csr(b), symmetric=True, sparse=True), operand(6)
     torch.testing.assert_close(fixed @ z, b @ z, rtol=0, atol=1e-14)
     with pytest.raises(GradcheckError, match="Jacobian mismatch"):
         torch.autograd.gradcheck(lambda v: fixed @ v, z)
@@ -74,22 +74,23 @@ def test_a_wrong_transpose_is_seen():
 
 def test_a_symmetric_matrix_is_stored_once():
     b = DENSE["empty-rows"] + DENSE["empty-rows"].T
-    fixed, z = FixedMatrix.of(csr(b), symmetric=True), operand(12)
+    fixed, z = FixedMatrix.of(csr(b), symmetric=True, sparse=True), operand(12)
     assert fixed.transposed is fixed.matrix
     assert torch.autograd.gradcheck(lambda v: fixed @ v, z)
 
 
 def test_gradients_through_two_products_and_not_contiguous():
     b = DENSE["square"]
-    fixed, z = FixedMatrix.of(csr(b)), operand(6)
+    fixed, z = FixedMatrix.of(csr(b), sparse=True), operand(6)
     assert torch.autograd.gradcheck(lambda v: (fixed @ (fixed @ v).T[:, :6].T.sin()).T, z)
 
 
+@pytest.mark.parametrize("layout", ["as-it-is", "csr"])
 @pytest.mark.parametrize("entries", [9, 10])
-def test_few_entries_make_it_sparse(entries):
+def test_few_entries_make_it_sparse(entries, layout):
     b = torch.zeros(10, 10)
     b.view(-1)[:entries] = 1
-    fixed = FixedMatrix.of(b)
+    fixed = FixedMatrix.of(LAYOUTS[layout](b))
     sparse = entries / 100 < SPARSE_BELOW
     assert (fixed.matrix.layout == torch.sparse_csr) == sparse
     assert fixed.entries == (entries if sparse else 100)
@@ -97,7 +98,7 @@ def test_few_entries_make_it_sparse(entries):
 
 
 def test_indices_are_narrow_and_single_precision_stays():
-    fixed = FixedMatrix.of(csr(DENSE["square"].float()))
+    fixed = FixedMatrix.of(csr(DENSE["square"].float()), sparse=True)
     for part in (fixed.matrix, fixed.transposed):
         assert part.crow_indices().dtype == part.col_indices().dtype == torch.int32
     assert (fixed @ operand(6).float()).dtype == torch.float32
