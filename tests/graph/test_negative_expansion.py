@@ -34,10 +34,9 @@ def naive_steps(n, w, q, weight, others):
     for k in range(len(n)):
         partners = [r for r in range(len(n)) if r != k] if others else range(len(n))
         for r in partners:
-            for mask, p in zip(q, weight, strict=True):
-                step = float(np.sum(w * mask * (n[r] - n[k])))
-                mean[k] += p * step / len(partners)
-                square[k] += p * step**2 / len(partners)
+            step = q @ (w * (n[r] - n[k]))  # of every mask
+            mean[k] += weight @ step / len(partners)
+            square[k] += weight @ step**2 / len(partners)
     return mean, square
 
 
