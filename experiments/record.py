@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import secrets
+import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -176,7 +177,7 @@ def _options(prefix: str, config: Any, default: Any) -> list[str]:
             words.append(f"--{name}" if value else f"--{prefix}no-{f.name.replace('_', '-')}")
         elif value != usual:
             values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name}", *(str(v) for v in values)]
+            words += [f"--{name}", *(shlex.quote(str(v)) for v in values)]
     return words
 
 

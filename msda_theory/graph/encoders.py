@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
+from msda_theory.graph.extra import geometric
 from msda_theory.graph.products import FixedMatrix
 
 
@@ -23,8 +24,8 @@ class Views:
 
     Attributes:
         features: X [n, F].
-        local: normalised adjacency [n, n], symmetric.
-        global_: diffusion [n, n], symmetric: the global view.
+        local: normalised adjacency [n, n].
+        global_: diffusion [n, n]: the global view.
     """
 
     features: FixedMatrix
@@ -43,9 +44,7 @@ class Views:
     @classmethod
     def of(cls, features: Tensor, local: Tensor, global_: Tensor) -> Views:
         """From tensors; matrices with few entries are kept sparse."""
-        return cls(
-            FixedMatrix.of(features), FixedMatrix.of(local, symmetric=True), FixedMatrix.of(global_, symmetric=True)
-        )
+        return cls(FixedMatrix.of(features), FixedMatrix.of(local), FixedMatrix.of(global_))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +67,7 @@ class GraphEncoder(nn.Module):
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
-        from torch_geometric.nn import GCNConv  # the extra `graph`
-
-        self.convolution = GCNConv(features, width, normalize=False)
+        self.convolution = geometric("nn").GCNConv(features, width, normalize=False)
         self.activation = nn.PReLU()
 
     def forward(self, features: FixedMatrix, view: FixedMatrix) -> Tensor:

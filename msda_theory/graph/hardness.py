@@ -86,7 +86,7 @@ def select(local: Tensor, global_: Tensor, *, mode: str = "per_view", low: float
         raise ValueError(
             f"expected one hardness for each negative in both views, got {list(local.shape)} and {list(global_.shape)}."
         )
-    first, last = int(low * len(local)), int(high * len(local))
+    first, last = (int(share * len(local) + 1e-9) for share in (low, high))  # 0.29 * 100 is 28.999999999999996
     score = {"local": local, "global": global_, "sum": local + global_}
     if mode in score:
         kept = Kept(*[score[mode].argsort(stable=True)[first:last]] * 2)

@@ -69,10 +69,16 @@ def information_kept(
         rng: a numpy.random.Generator.
 
     Raises:
-        ValueError: fewer than two negatives, or one of ``probe`` and ``classes`` without the other.
+        ValueError: fewer than two negatives, classes of another number, or one of ``probe`` and ``classes`` without the
+            other.
     """
     if (probe is None) != (classes is None):
         raise ValueError("expected a probe together with the classes that it should find, got only one; pass both.")
+    if classes is not None and classes.shape != vectors.shape[:1]:
+        raise ValueError(
+            f"expected a class for each of the {len(vectors)} vectors, got {list(classes.shape)}; pass theirs alone."
+        )
+    vectors, positives = vectors.detach(), positives.detach()
     partners = draw_partners(len(vectors), rng=rng)
     mixed = mix_negatives(vectors, partners, draw_weights(*vectors.shape, strategy, rng=rng))  # type: ignore[misc, arg-type]
     before, after = hardness(vectors, positives), hardness(mixed, positives)

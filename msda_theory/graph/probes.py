@@ -55,12 +55,12 @@ def linear_probe(
         rng: a numpy.random.Generator.
 
     Raises:
-        ValueError: no usable split, vectors of another number of nodes, or fewer than 2 repeats.
+        ValueError: no usable split, vectors of another number of nodes or not finite, or fewer than 2 repeats.
     """
     _check(vectors, graph)
     if repeats < 2 or steps < 1:
         raise ValueError(f"expected at least 2 repeats and 1 step, got {repeats} and {steps}; raise them.")
-    h, c = vectors.shape[1], graph.classes
+    vectors, h, c = vectors.detach(), vectors.shape[1], graph.classes
     x, y = vectors[graph.train], graph.labels[graph.train]
     bound = math.sqrt(6 / (h + c))
     weight = torch.from_numpy(rng.uniform(-bound, bound, (h, repeats * c))).to(vectors).requires_grad_()
@@ -92,21 +92,24 @@ def validated_probe(
         strengths: values of C to choose from.
 
     Raises:
-        ValueError: no usable split, no validation nodes, or vectors of another number of nodes.
+        ValueError: no usable split, no validation nodes, strengths not above 0, or vectors of another number of nodes
+            or not finite.
     """
     _check(vectors, graph)
     if not graph.val.any():
         raise ValueError(
             "choosing a penalty needs validation nodes, got none; pass a split with them, or linear_probe."
         )
-    x, y = vectors.double().numpy(), graph.labels.numpy()
+    if not strengths or not all(math.isfinite(c) and c > 0 for c in strengths):
+        raise ValueError(f"expected strengths of a penalty above 0, got {tuple(strengths)}; e.g. 0.01, 1 and 100.")
+    x, y = vectors.detach().double().numpy(), graph.labels.numpy()
     train, val, test = (m.numpy() for m in (graph.train, graph.val, graph.test))
     x = x / np.sqrt((x[train] ** 2).mean())
     found = []
     for strength in strengths:
         fitted = LogisticRegression(C=strength, max_iter=2000).fit(x[train], y[train])
         found.append(ValidatedProbe(fitted.score(x[test], y[test]), fitted.score(x[val], y[val]), float(strength)))
-    return max(found, key=lambda p: p.validation)
+    return max(found, key=lambda p: (p.validation, -p.strength))
 
 
 def _check(vectors: Tensor, graph: Graph) -> None:
@@ -115,3 +118,5 @@ def _check(vectors: Tensor, graph: Graph) -> None:
         raise ValueError(
             f"expected vectors [n, h] of the {graph.nodes} nodes, got {list(vectors.shape)}; embed the same graph."
         )
+    if not bool(torch.isfinite(vectors).all()):
+        raise ValueError("expected finite vectors to classify, got NaN or infinity; look at the training.")

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from msda_theory.graph.extra import geometric
 from msda_theory.graph.graphs import Graph, from_data
 from msda_theory.graph.splits import random_split
 
@@ -174,7 +175,7 @@ def _raw_folder(name: str, source: Source, root: Path, download: bool) -> Path:
 
 
 def _download(name: str, source: Source, root: Path) -> Path:
-    datasets = _geometric("datasets")
+    datasets = geometric("datasets")
     home = root / source.dataset.lower()
     try:
         with warnings.catch_warnings():
@@ -189,7 +190,7 @@ def _download(name: str, source: Source, root: Path) -> Path:
 
 def _read_raw(name: str, source: Source, folder: Path) -> Graph:
     """Graph of the raw files of a data set, not written to disk in another form as its class does."""
-    io = _geometric("io")
+    io = geometric("io")
     unlabeled = np.empty(0, dtype=np.int64)
     try:
         with warnings.catch_warnings():  # the reader adds filters of its own
@@ -206,23 +207,6 @@ def _read_raw(name: str, source: Source, folder: Path) -> Graph:
     labels = graph.labels.clone()
     labels[torch.from_numpy(unlabeled)] = -1
     return replace(graph, labels=labels)
-
-
-def _geometric(module: str) -> Any:
-    """A module of torch_geometric.
-
-    Raises:
-        ImportError: if torch_geometric is missing.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # its own imports
-            return importlib.import_module(f"torch_geometric.{module}")
-    except ImportError as error:
-        raise ImportError(
-            f"raw files and downloads of graphs need torch_geometric, got: {error}; install it with "
-            "pip install 'msda_theory[graph]'."
-        ) from error
 
 
 def normalize_rows(graph: Graph) -> Graph:

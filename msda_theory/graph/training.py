@@ -32,9 +32,10 @@ class Recipe:
         loss: ``"bce"`` or ``"info_nce"``, of bilinear scores of nodes of one view and the summary of the other.
         temperature: of ``"info_nce"``.
         width: units of the encoders.
-        epochs, patience: training ends after so many epochs, or so many in a row without a new lowest training loss.
+        epochs, patience: training ends after so many epochs, or so many in a row without a loss below the lowest one.
         lr, weight_decay: of Adam.
-        weights: ``"best"``: those of the lowest training loss; ``"last"``: those at the end.
+        weights: ``"best"``: those of the lowest training loss; ``"last"``: those at the end. The step after an epoch
+            that ends training early is not taken.
         search: precision of the search in `hardness`.
     """
 
@@ -68,6 +69,14 @@ class Recipe:
         for name, value in (("lr", self.lr), ("temperature", self.temperature)):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"expected {name} > 0, got {value}; change it.")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"expected weight_decay >= 0, got {self.weight_decay}; 0 is none.")
+        law = None if _mixes_nothing(self.strategy) else self.strategy.closed_moments((1, self.width), "exact")
+        if law is not None and not law.mean.any():
+            raise ValueError(
+                f"{self.strategy.name} never mixes vectors, which are images of one row: its boxes have no height; take "
+                "DropMix or Mixup, or Vanilla for no mixing."
+            )
 
     @property
     def keeps_all(self) -> bool:
@@ -152,9 +161,15 @@ def train_contrastive(
         observe: called with the epoch and its loss.
 
     Raises:
+        TypeError: ``rng`` is no generator.
         ValueError: fewer than two negatives are kept, or the loss is not finite.
     """
     recipe = recipe or Recipe()
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(
+            f"training expected rng to be a numpy.random.Generator, got {type(rng).__name__}; pass "
+            "numpy.random.default_rng(seed)."
+        )
     weights, shuffles, partners, masks = rng.spawn(4)
     model = contrastive_model(views.features.shape[1], recipe.width, rng=weights)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
@@ -172,7 +187,7 @@ def train_contrastive(
         losses.append(loss.item())
         if observe is not None:
             observe(epoch, losses[-1])
-        if losses[-1] <= losses[best]:
+        if epoch == 0 or losses[-1] < losses[best]:
             best = epoch
             if recipe.weights == "best":
                 kept_weights = {k: v.clone() for k, v in model.state_dict().items()}
@@ -184,6 +199,11 @@ def train_contrastive(
     if kept_weights is not None:
         model.load_state_dict(kept_weights)
     return Trained(model.eval(), tuple(losses), best)
+
+
+def _mixes_nothing(strategy: Strategy) -> bool:
+    """Whether no mixing is what the strategy is for."""
+    return isinstance(strategy, Vanilla) or (isinstance(strategy, DropMix) and 0 in (strategy.lam, strategy.share))
 
 
 def _negatives(
