@@ -6,14 +6,12 @@ pickles, which torch_geometric loads: reading them runs what they hold, so take 
 
 from __future__ import annotations
 
-import importlib
 import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch

@@ -74,8 +74,8 @@ class Recipe:
         law = None if _mixes_nothing(self.strategy) else self.strategy.closed_moments((1, self.width), "exact")
         if law is not None and not law.mean.any():
             raise ValueError(
-                f"{self.strategy.name} never mixes vectors, which are images of one row: its boxes have no height; take "
-                "DropMix or Mixup, or Vanilla for no mixing."
+                f"{self.strategy.name} never mixes vectors, which are images of one row: its boxes have no height; "
+                "take DropMix or Mixup, or Vanilla for no mixing."
             )
 
     @property

@@ -164,3 +164,12 @@ def test_the_command_of_a_record_runs_its_configuration():
 def test_libraries_that_are_not_installed_are_recorded_as_absent():
     assert record._version("torch")
     assert record._version("no-such-library") is None
+
+
+def test_words_that_a_shell_would_take_apart_are_quoted():
+    @dataclass(frozen=True)
+    class Words:
+        names: tuple[str, ...] = ()
+
+    words = record.command_line("x", Words(("push 1e-3", "hmix(ratio=0.5)", "plain")))
+    assert words == "python -m x --names 'push 1e-3' 'hmix(ratio=0.5)' plain"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import naive_graph
 import numpy as np
 import pytest
@@ -207,7 +209,7 @@ def test_views_keep_few_entries_sparse():
     graph = block_graph((30, 30), 0.05, 0.02, features=40, signal=0.05, background=0.02, rng=rng(4))
     v = Views.of(graph.features, normalized_adjacency(graph), ppr(graph))
     assert v.features.matrix.layout == v.local.matrix.layout == torch.sparse_csr
-    assert v.local.transposed is v.local.matrix
+    assert torch.equal(v.local.transposed.to_dense(), v.local.matrix.to_dense())
     assert v.global_.matrix.layout == torch.strided
 
 
@@ -226,3 +228,10 @@ def test_views_of_another_graph(side):
 def test_models_without_units(sizes):
     with pytest.raises(ValueError, match=f"expected at least 1 feature and 1 unit, got {sizes[0]} and {sizes[1]}"):
         contrastive_model(*sizes, rng=rng())
+
+
+def test_encoders_need_torch_geometric(monkeypatch):
+    for module in ("torch_geometric", "torch_geometric.nn"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"graph encoders, raw files .* pip install 'msda_theory\[graph\]'"):
+        contrastive_model(3, 2, rng=np.random.default_rng(0))

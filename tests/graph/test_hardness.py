@@ -188,3 +188,10 @@ def test_choices_that_do_not_exist():
     for a, b in ((values, values[:-1]), (values[None], values[None])):
         with pytest.raises(ValueError, match=r"expected one hardness for each negative in both views, got \["):
             select(a, b)
+
+
+def test_shares_that_floats_do_not_hold():
+    """0.29 * 100 is 28.999999999999996."""
+    values = torch.arange(100.0)
+    kept = select(values, values, mode="local", low=0.29, high=0.57)
+    assert (kept.local.min(), kept.local.max(), len(kept)) == (29, 56, 28)

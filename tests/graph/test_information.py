@@ -111,3 +111,14 @@ def test_input_that_does_not_fit():
         information_kept(n[:1], p, DropMix(), rng=rng())
     with pytest.raises(ValueError, match=r"expected negatives \[k, h\] and positives"):
         information_kept(n, p[:, :-1], DropMix(), rng=rng())
+    with pytest.raises(ValueError, match="expected a class for each of the 9 vectors, got"):
+        information_kept(n[:9], p, DropMix(), probe=probe, classes=classes[:8], rng=rng())
+
+
+def test_vectors_with_a_gradient_are_taken_as_they_are():
+    n, p, classes, probe = problem()
+    plain = information_kept(n, p, DropMix(), probe=probe, classes=classes, rng=rng())
+    attached = information_kept(
+        n.clone().requires_grad_(), p.clone().requires_grad_(), DropMix(), probe=probe, classes=classes, rng=rng()
+    )
+    assert attached == plain

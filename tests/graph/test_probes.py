@@ -130,7 +130,8 @@ def test_the_size_of_the_vectors_does_not_count():
 
 
 def test_the_smallest_strength_wins_a_tie():
-    assert validated_probe(vectors(0.0), GRAPH, strengths=(1.0, 2.0)).strength == 1.0
+    for strengths in ((1.0, 2.0), (2.0, 1.0)):
+        assert validated_probe(vectors(0.0), GRAPH, strengths=strengths).strength == 1.0
 
 
 # --- input --------------------------------------------------------------------------------------------------
@@ -158,3 +159,18 @@ def test_nothing_to_validate_on():
 def test_too_few_repeats_or_steps(repeats, steps):
     with pytest.raises(ValueError, match=f"expected at least 2 repeats and 1 step, got {repeats} and {steps}"):
         linear_probe(vectors(0.1), GRAPH, repeats=repeats, steps=steps, rng=rng())
+
+
+@pytest.mark.parametrize("probe", [lambda x, g: linear_probe(x, g, rng=rng()), validated_probe], ids=["linear", "val"])
+def test_vectors_are_finite_and_frozen(probe):
+    x = vectors(0.3)
+    assert probe(x.clone().requires_grad_(), GRAPH) == probe(x, GRAPH)
+    x[3, 1] = float("nan")
+    with pytest.raises(ValueError, match="expected finite vectors to classify, got NaN or infinity"):
+        probe(x, GRAPH)
+
+
+@pytest.mark.parametrize("strengths", [(), (1.0, 0.0), (-1.0,), (float("nan"),)])
+def test_strengths_are_positive(strengths):
+    with pytest.raises(ValueError, match="expected strengths of a penalty above 0, got"):
+        validated_probe(vectors(0.1), GRAPH, strengths=strengths)

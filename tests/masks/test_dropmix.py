@@ -167,3 +167,11 @@ def test_shares_and_weights_are_in_the_unit_interval(name, value):
 def test_unknown_dimensions():
     with pytest.raises(ValueError, match=r"expected dims among \['strided', 'random'\], got 'block'"):
         DropMix(dims="block")
+
+
+@pytest.mark.parametrize("share", [1 / 6, 1 / 12, 1 / 3, 2 / 3, 0.15, 5 / 7])
+def test_the_name_gives_the_same_dimensions(share):
+    """Six digits are written; at 1,024 dimensions they decide nothing."""
+    law = DropMix(share=share)
+    again = strategy_from(law.name)
+    assert np.array_equal(law.mixed(1024), again.mixed(1024))
