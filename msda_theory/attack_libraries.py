@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+
+from msda_theory.streams import seeded
 
 NORMS = ("linf", "l2")
 _CANDIDATES = 10  # classes that DeepFool considers, at most
@@ -72,15 +73,6 @@ class Frozen(nn.Module):
         """Predicted classes."""
         with torch.no_grad():
             return self(x).argmax(dim=1)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Torch's global generators seeded inside, and as they were afterwards."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
 
 
 def libraries() -> tuple[Any, Any, Any]:

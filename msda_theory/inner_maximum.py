@@ -10,11 +10,11 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from msda_theory.adversarial_sides import jacobians
-from msda_theory.attack_libraries import Frozen, foolbox_model, libraries, projected_gradient, seeded
+from msda_theory.attack_libraries import Frozen, foolbox_model, libraries, projected_gradient
 from msda_theory.checks import check_model
 from msda_theory.data import ImageData
 from msda_theory.losses import Logistic, Loss, SoftmaxCrossEntropy
-from msda_theory.streams import seed_from, stream
+from msda_theory.streams import seed_from, seeded, stream
 
 Values = Float64[np.ndarray, " m"]
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
+import torch
 
 
 def stream(seed: int, *labels: str) -> np.random.Generator:
@@ -24,3 +27,12 @@ def seed_from(rng: np.random.Generator) -> int:
             "pass rng=numpy.random.default_rng(seed)."
         )
     return int(rng.integers(2**63))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's global generators seeded inside, and as they were afterwards."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -154,7 +154,7 @@ def test_no_pickle(name):
 
 
 # Libraries of attacks and first weights of torch's modules draw from torch's global generators.
-FORKED = ("msda_theory.attack_libraries", "msda_theory.graph.encoders")
+FORKED = ("msda_theory.streams",)
 
 
 def seeded_in_a_fork(path: Path) -> set[tuple[int, int]]:

@@ -16,6 +16,7 @@ from torch.nn.functional import leaky_relu
 
 from msda_theory.graph.extra import geometric
 from msda_theory.graph.products import FixedMatrix
+from msda_theory.streams import seeded
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +149,5 @@ def contrastive_model(features: int, width: int = 512, *, rng: np.random.Generat
     """
     if features < 1 or width < 1:
         raise ValueError(f"expected at least 1 feature and 1 unit, got {features} and {width}; raise them.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**62)))
+    with seeded(int(rng.integers(2**62))):
         return ContrastiveModel(features, width)
