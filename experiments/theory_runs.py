@@ -30,6 +30,7 @@ from msda_theory.streams import stream
 EXPANSIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "data-r1": ("data", ("r1",)),
     "data-r2": ("data", ("r2",)),
+    "data-r3": ("data", ("r3",)),
     "data-r1r2": ("data", ("r1", "r2")),
     "data-all": ("data", ("r1", "r2", "r3")),
     "data-linear": ("data", ("linear",)),

@@ -25,6 +25,7 @@ LABELS = {
     "data-r1": "data: + R1",
     "data-r1-clip": "data: + R1, clipped",
     "data-r2": "data: + R2",
+    "data-r3": "data: + R3",
     "data-r1r2": "data: + R1 + R2",
     "data-all": "data: + R1 + R2 + R3",
     "data-linear": "data: linear",
