@@ -1,10 +1,10 @@
 """Is training on the expansion the same as training by mixing?
 
 If MSDA *is* a regularizer (claim C1), then minimising the expansion of the mixed loss without mixing a single image,
-at equal steps, should give the networks that MSDA gives. Here the expansion at the data (L + R1, + R2, + R3,
-+ R1 + R2, + R1 + R2 + R3), at the conditional mean and at the mask (base, Gauss-Newton, with R3) are minimised directly,
-through the second-order engine, with the optimiser, the initial weights and the batches of training by mixing, and
-compared with it: test accuracy, the measured mixed loss, predictions on test images, clean and mixed, and input gradients.
+at equal steps, should give the networks that MSDA gives. Here the expansion at the data (L + R1, + R2, + R3, + R1 + R2,
++ R1 + R2 + R3), at the conditional mean and at the mask (base, Gauss-Newton, with R3) are minimised directly, through
+the second-order engine, with the optimiser, the initial weights and the batches of training by mixing, and compared
+with it: test accuracy, the measured mixed loss, predictions on test images, clean and mixed, and input gradients.
 Softplus and ReLU networks on digits; for ReLU R3 is 0, so nothing with R3 is trained.
 
 Two yardsticks: training without mixing (share 0), and a second training by mixing with other masks and partners, which
