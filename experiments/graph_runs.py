@@ -44,7 +44,7 @@ class GraphRun:
         data: name of the graph, see `load_graph`.
         seed: of first weights, shuffles, partners.
         strategy: law on the dimensions, as text.
-        mode, low, high, loss, weights, epochs, width: as in `Recipe`.
+        mode, low, high, loss, weights, epochs, patience, width: as in `Recipe`.
         teleport: of the diffusion.
         threshold: entries of the diffusion below it are dropped; 0 keeps the dense matrix.
         rows: whether rows of the features are divided by their sums; by default as `ROWS` says.
@@ -61,6 +61,7 @@ class GraphRun:
     loss: str = "bce"
     weights: str = "best"
     epochs: int = 600
+    patience: int = 20
     width: int = 512
     teleport: float = 0.2
     threshold: float = 1e-3
@@ -80,7 +81,7 @@ class GraphRun:
         """What `train_contrastive` is told."""
         return Recipe(
             strategy_from(self.strategy), self.mode, self.low, self.high, self.loss, epochs=self.epochs,
-            width=self.width, weights=self.weights, search=self.search,
+            patience=self.patience, width=self.width, weights=self.weights, search=self.search,
         )  # fmt: skip
 
 

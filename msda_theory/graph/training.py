@@ -17,6 +17,7 @@ from msda_theory.graph.negatives import draw_partners, draw_weights, mix_negativ
 from msda_theory.masks.base import Strategy, check_option, check_strategy
 from msda_theory.masks.dropmix import DropMix
 from msda_theory.masks.vanilla import Vanilla
+from msda_theory.streams import seed_from, stream
 
 WEIGHTS = ("best", "last")
 
@@ -151,8 +152,8 @@ def train_contrastive(
     """Train the encoders of both views without labels.
 
     Each epoch is one step on the whole graph: shuffle the rows of the features for negatives, rank and select these by
-    hardness, mix each with another one, step. First weights, shuffles, partners and masks have their own streams,
-    spawned from ``rng``: equal seeds give equal first weights and shuffles whatever is mixed.
+    hardness, mix each with another one, step. First weights, shuffles, partners and masks have their own named
+    streams: equal seeds give equal first weights and shuffles whatever is mixed.
 
     Args:
         views: features and both views of the graph.
@@ -165,12 +166,8 @@ def train_contrastive(
         ValueError: fewer than two negatives are kept, or the loss is not finite.
     """
     recipe = recipe or Recipe()
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(
-            f"training expected rng to be a numpy.random.Generator, got {type(rng).__name__}; pass "
-            "numpy.random.default_rng(seed)."
-        )
-    weights, shuffles, partners, masks = rng.spawn(4)
+    seed = seed_from(rng)
+    weights, shuffles, partners, masks = (stream(seed, use) for use in ("weights", "shuffles", "partners", "masks"))
     model = contrastive_model(views.features.shape[1], recipe.width, rng=weights)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     losses: list[float] = []

@@ -35,6 +35,7 @@ from msda_theory.masks.dropmix import DropMix
 from msda_theory.masks.gmix import GMix
 from msda_theory.masks.mixup import Mixup
 from msda_theory.masks.vanilla import Vanilla
+from msda_theory.streams import seed_from, stream
 
 SMALL = Recipe(width=8, epochs=4, lr=1e-2)
 STRATEGIES = [Vanilla(), DropMix(), DropMix(dims="random"), DropMix(share=1.0), Mixup(), GMix()]
@@ -120,9 +121,10 @@ def test_kept_negatives_are_those_of_the_recipe(mode):
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
 def test_one_step_from_its_parts(strategy):
-    """The first loss, from streams in their order: weights, shuffle, hardness and choice, partners, masks, loss."""
+    """The first loss, from named streams: weights, shuffle, hardness and choice, partners, masks, loss."""
     recipe = replace(SMALL, strategy=strategy, epochs=1)
-    weights, shuffles, partners, masks = rng(1).spawn(4)
+    seed = seed_from(rng(1))
+    weights, shuffles, partners, masks = (stream(seed, use) for use in ("weights", "shuffles", "partners", "masks"))
     model = contrastive_model(10, 8, rng=weights)
     given = model.represent(VIEWS, torch.from_numpy(shuffles.permutation(30)))
     found = measure_hardness(given)
@@ -267,8 +269,8 @@ def test_no_hardness_is_computed_where_all_are_kept(monkeypatch):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("loss", ["bce", "info_nce"])
 def test_every_mode_and_loss_lowers_the_loss(mode, loss):
-    found = run(replace(SMALL, mode=mode, loss=loss, epochs=25))
-    assert np.mean(found.losses[-3:]) < found.losses[0] - 0.01
+    found = run(replace(SMALL, mode=mode, loss=loss, epochs=60, patience=60))
+    assert np.mean(found.losses[-5:]) < found.losses[0] - 0.03
 
 
 def test_the_search_in_half_precision_runs():
@@ -281,7 +283,7 @@ def test_weight_decay_is_that_of_adam():
     free, held = (run(replace(SMALL, epochs=2, weight_decay=w)) for w in (0.0, 1e4))
     assert free.losses[0] == held.losses[0]
     assert free.losses[1] != held.losses[1]
-    start = contrastive_model(10, 8, rng=rng(1).spawn(4)[0]).discriminator.weight
+    start = contrastive_model(10, 8, rng=stream(seed_from(rng(1)), "weights")).discriminator.weight
     moved = run(replace(SMALL, epochs=1, weight_decay=1e4, weights="last")).model.discriminator.weight
     torch.testing.assert_close(moved, start - 1e-2 * start.sign(), rtol=0, atol=1e-5)
 
@@ -379,7 +381,7 @@ def test_a_law_that_never_mixes_vectors_is_refused():
 def test_training_needs_a_generator():
     with (
         naive.as_users_run_it(),
-        pytest.raises(TypeError, match=r"training expected rng to be a numpy\.random\.Generator"),
+        pytest.raises(TypeError, match=r"expected rng to be a numpy\.random\.Generator"),
     ):
         train_contrastive(VIEWS, SMALL, rng=0)
 
