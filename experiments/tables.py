@@ -14,6 +14,7 @@ from typing import Any
 import tyro
 
 from experiments import (
+    claims,
     tables_accuracy,
     tables_bench,
     tables_designed,
@@ -78,7 +79,7 @@ def load_all(folder: Path) -> Records:
 
 def blocks(records: Records) -> dict[str, str]:
     """Every generated block by its name."""
-    return {
+    found = {
         "main-table": tables_gap.main_table(records, matched=True),
         "setting": tables_gap.setting(records),
         "accuracy": tables_gap.accuracy_table(records),
@@ -133,6 +134,7 @@ def blocks(records: Records) -> dict[str, str]:
         **tables_dropmix.blocks(records),
         **tables_theory_training.blocks(records),
     }
+    return {**found, "ledger": claims.ledger(found)}
 
 
 def fill(page: str, records: Records) -> str:
