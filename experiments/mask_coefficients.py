@@ -50,6 +50,7 @@ def _run(config: Config) -> dict[str, Any]:
                 moments = make_strategy(name).moments((size, size), law=law)
                 by = moments.second.by_distance()
                 diagonal = moments.second.diagonal()
+                displaced = moments.second.by_displacement()
                 curves.append(
                     {
                         "strategy": name,
@@ -58,13 +59,17 @@ def _run(config: Config) -> dict[str, Any]:
                         "mean_share": float(moments.mean.mean()),
                         "diagonal": {"min": diagonal.min(), "mean": diagonal.mean(), "max": diagonal.max()},
                         "decay": _decay(by, size),
-                        "along_row": moments.second.by_displacement()[size - 1, size - 1 :],
+                        "along_row": displaced[size - 1, size - 1 :],
+                        "quadrant": np.round(displaced[size - 1 :, size - 1 :], 6),
                         "distance": by.distance,
                         "coefficient": by.value,
                         "provenance": moments.provenance,
                     }
                 )
                 checks += _claims(name, law, size, by)
+                odd = max(float(np.abs(displaced - np.flip(displaced, axis)).max()) for axis in (0, 1))
+                even = f"{name}, law={law}, {size}x{size}: a(p) is even along each side"
+                checks.append(check(even, odd < 1e-9, f"off by {odd:.1g}"))
     return {"curves": curves, "checks": checks}
 
 

@@ -22,7 +22,7 @@ from msda_theory.streams import stream
 class Config:
     """Label weight, size, and the seed that places box and bump (the same place for all)."""
 
-    strategies: tuple[str, ...] = ("mixup", "cutmix", "hmix", "gmix")
+    strategies: tuple[str, ...] = ("mixup", "cutmix", "hmix", "gmix", "field")
     lam: float = 0.65
     size: int = 64
     seed: int = 4
@@ -43,11 +43,15 @@ def _run(config: Config) -> dict[str, Any]:
     shape = (config.size, config.size)
     masks, checks = {}, []
     for name in config.strategies:
-        batch = make_strategy(name).masks(np.array([config.lam]), shape, rng=stream(config.seed, "place"))
+        strategy = make_strategy(name)
+        batch = strategy.masks(np.array([config.lam]), shape, rng=stream(config.seed, "place"))
         masks[name] = {"mask": np.round(batch.mask[0], 3), "label_weight": float(batch.lam[0])}
         mean = float(batch.mask[0].mean())
-        name_of_check = f"{name}: the mean of the mask is the label weight"
-        checks.append(check(name_of_check, abs(mean - batch.lam[0]) < 1e-12, f"{mean:.4f}"))
+        nominal = getattr(strategy, "label", "pixels") == "nominal"
+        label, weight = ("lam", config.lam) if nominal else ("the mean of the mask", mean)
+        checks.append(
+            check(f"{name}: the label weight is {label}", abs(weight - batch.lam[0]) < 1e-12, f"{weight:.4f}")
+        )
     return {"lam": config.lam, "masks": masks, "checks": checks}
 
 

@@ -31,17 +31,7 @@ from experiments import (
 )
 from experiments.accuracy import imagenet_command
 from experiments.record import RECORDS, read_record
-from figures import (
-    accuracy,
-    alpha,
-    coefficients,
-    engine,
-    gap,
-    laws,
-    masks,
-    remainder,
-    tasks,
-)
+from figures import make
 
 Records = dict[str, dict[str, Any]]
 EXPERIMENTS = (
@@ -104,7 +94,6 @@ def blocks(records: Records) -> dict[str, str]:
         "task-winners": tables_tasks.winners(records["task_winners"]),
         "task-differences": tables_tasks.differences(records["task_winners"]),
         "task-setting": tables_tasks.setting(records["task_winners"]),
-        "caption-tasks": tasks.CAPTION,
         "imagenet-command": imagenet_command(),
         "accuracy-study": tables_accuracy.table(records["accuracy"]),
         "accuracy-setting": tables_accuracy.setting(records["accuracy"]),
@@ -112,17 +101,9 @@ def blocks(records: Records) -> dict[str, str]:
         "c4": tables_accuracy.ledger_c4(records["accuracy"]),
         "c7": tables_tasks.between(records["task_winners"], records["accuracy"]),
         "c9": tables_accuracy.ledger_c9(records["accuracy"]),
-        "caption-accuracy": accuracy.CAPTION,
         "bench-train": tables_bench.training(records["bench_train"]),
         "decoding": tables_bench.decoding(records["bench_train"]),
         "c8-training": tables_bench.training_range(records["bench_train"]),
-        "caption-laws": laws.CAPTION,
-        "caption-alpha": alpha.CAPTION,
-        "caption-masks": masks.CAPTION,
-        "caption-coefficients": coefficients.CAPTION,
-        "caption-gap": gap.CAPTION,
-        "caption-remainder": remainder.CAPTION,
-        "caption-engine": engine.CAPTION,
         "bench-attacks": tables_bench.attacks(records["bench_attacks"]),
         "bench-graph": tables_bench.graphs(records["bench_graph"]),
         **tables_first_layer.blocks(records),
@@ -133,6 +114,7 @@ def blocks(records: Records) -> dict[str, str]:
         **tables_designed.blocks(records),
         **tables_dropmix.blocks(records),
         **tables_theory_training.blocks(records),
+        **{f"caption-{name.replace('_', '-')}": text for name, text in make.captions(records).items()},
     }
     return {**found, "ledger": claims.ledger(found)}
 

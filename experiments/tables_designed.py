@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from figures import designed_law as figure
 from figures.designed_law import TRAINING
 
 Record = dict[str, Any]
@@ -18,7 +17,6 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
         "designed-losses": losses(record),
         "designed-twin": twin(record),
         "designed-setting": setting(record),
-        "caption-designed-law": figure.CAPTION,
     }
 
 

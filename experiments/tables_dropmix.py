@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from figures import dropmix as figure
-
 Record = dict[str, Any]
 GRAPHS = {"cora": "Cora", "citeseer": "CiteSeer"}
 NAMES = {
@@ -36,8 +34,6 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
         "d1": ledger_d1(record),
         "d2": ledger_d2(record),
         "d3": ledger_d3(record),
-        "caption-dropmix": figure.CAPTION,
-        "caption-dropmix-hardness": figure.CAPTION_HARDNESS,
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from figures import first_layer as figure
 from figures.first_layer import LABELS, name_of
 from figures.style import NAMES
 
@@ -31,8 +30,6 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
         "first-layer-specific": specific(record),
         "first-layer-expectations": expectations(record),
         "first-layer-setting": setting(record),
-        "caption-first-layer": figure.caption(record["result"]),
-        "caption-first-layer-filters": figure.caption_filters(record["result"]),
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.tables_robust import expectations
-from figures import generalization, reliability
 from figures.generalization import KINDS
 from figures.reliability import damage_label
 from figures.style import LAWS, NAMES
@@ -23,12 +22,10 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
         "orders": orders(gap),
         "gap-expectations": expectations(gap),
         "gap-setting": setting(gap),
-        "caption-generalization": generalization.caption(gap["result"]),
         "calibration": calibration(shift),
         "damage": damage(shift),
         "reliability-expectations": expectations(shift),
         "reliability-setting": reliability_setting(shift),
-        "caption-reliability": reliability.caption(shift["result"]),
     }
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from figures import order_ladder as figure
-
 POINTS = {
     "data": "data",
     "mean": "conditional mean",
@@ -38,7 +36,6 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
         "ladder-expectations": expectation_list(record),
         "ladder-setting": setting(record),
         "ladder-sentence": sentence(record),
-        "caption-order-ladder": figure.CAPTION,
         **({} if runs is None else run_blocks(runs)),
     }
 

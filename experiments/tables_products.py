@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from figures import gradient_products as figure
 from figures.style import NAMES
 
 Record = dict[str, Any]
@@ -21,8 +20,6 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
         "product-differences": differences(record),
         "product-setting": setting(record),
         "c5-networks": ledger(record),
-        "caption-gradient-products": figure.caption(record["result"]),
-        "caption-gradient-products-r2": figure.caption(record["result"], figure.CAPTION_R2),
     }
 
 

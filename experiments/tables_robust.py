@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from experiments.robust_stats import informative
-from figures import robust
 from figures.style import NAMES
 
 Record = dict[str, Any]
@@ -25,7 +24,6 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
         "robust-inequality-sentence": inequality_sentence(record),
         "robust-expectations": expectations(record),
         "robust-setting": setting(record),
-        "caption-robust": robust.caption(record["result"]),
     }
 
 

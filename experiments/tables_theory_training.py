@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from figures import theory_training as figure
 from figures.style import NAMES
 from figures.theory_training import name_of
 
@@ -30,7 +29,6 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
         "theory-training-expectations": expectations(record),
         "theory-training-setting": setting(record),
         "theory-training-shares": ledger(record),
-        "caption-theory-training": figure.CAPTION,
     }
 
 

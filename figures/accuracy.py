@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from figures.engine import TITLES
 from figures.style import COLOURS, COLUMN, MARKERS, NAMES, load, save
 
 CAPTION = (
-    "Test accuracy minus that of vanilla training with the same seed, in percentage points; scales differ between "
-    "panels. Small dots: one a seed; marker and bar: mean and 95 % interval (Student's t) over seeds, filled where the "
-    "interval does not contain 0. Intervals are for the given training and test images and are not corrected for "
-    "their number."
+    "Test accuracy minus that of vanilla training with the same seed, in percentage points; right of the line a "
+    "strategy is better than vanilla training; scales differ between panels. Small dots: one a seed, n = {seeds}; "
+    "marker and bar: mean and 95 % interval of the paired differences (Student's t) over seeds, filled where the "
+    "interval does not contain 0. Intervals are for the given training and test images and are not corrected for their "
+    "number."
 )
 DATA = {"digits": "digits", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "fashion_mnist": "Fashion-MNIST"}
 DATA |= {"imagenette64": "Imagenette 64x64", "folder imagenet": "ImageNet"}
@@ -24,6 +26,13 @@ MODELS = TITLES | {"resnet8": "ResNet-8", "resnet18": "ResNet-18", "wideresnet16
 RECORD = "accuracy"
 COLUMNS = 2
 LABEL = "test accuracy minus vanilla (points)"
+
+
+def caption(records: Mapping[str, Any]) -> str:
+    """The caption with the numbers of the record."""
+    rows = [r for r in records[RECORD]["result"]["rows"] if r["minus_vanilla"]]
+    counts = sorted({len(r["minus_vanilla"]["values"]) for r in rows})
+    return CAPTION.format(seeds=" to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1]))))
 
 
 def strategy_name(strategy: str) -> str:
@@ -92,7 +101,7 @@ def _panel(ax: Axes, rows: list[dict[str, Any]], strategies: list[str]) -> None:
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], min_n_ticks=3))
-    ax.xaxis.set_major_formatter(lambda x, _: f"{x:+g}" if x else "0")
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x:+g}".replace("-", "−") if x else "0")
     ax.grid(axis="x", color="0.92", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.margins(x=0.06)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,32 @@ from figures.style import COLOURS, MARKERS, NAMES, PAGE, load, save
 
 CAPTION = (
     "Does alpha below 1 do anything? Shares of the value at alpha = 1. Left and middle: measured rise of the mixed "
-    "loss (points, mean and standard error, three networks, digits) and the input-gradient regularizer R2 at the "
-    "data (lines, exact terms), on networks trained with the strategy itself at alpha = 1 and on networks trained "
-    "without mixing. Right: the mean of a_jj at 64x64 pixels, by the law alone, no sampling error; dashed: CutMix "
-    "whose box stays inside the image."
+    "loss (points; mean over n = {networks} networks, bars are one standard error over them, digits) and the "
+    "input-gradient regularizer R2 at the data (lines, exact terms), on networks trained with the strategy itself at "
+    "alpha = 1 and on networks trained without mixing. At alpha = {least:g}, {most} keeps the most of its own rise "
+    "({kept:.0f} %); the least that is kept is {lost:.0f} %. Lines that coincide hide each other; points are moved "
+    "sideways a little, so that bars can be told apart. Right: the mean of a_jj at {size}x{size} pixels, by the law "
+    "alone, no sampling error; dashed: CutMix whose box stays inside the image."
 )
 INSIDE = "cutmix-inside"
 TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 4)
 SPREAD = 1.035  # points of strategies side by side, so that their bars can be told apart
+
+
+def caption(records: Mapping[str, Any]) -> str:
+    """The caption with the numbers of the record."""
+    result = records["alpha_sweep"]["result"]
+    own = [r for r in result["summary"] if r["training"] == r["strategy"]]
+    least = min(r["alpha"] for r in own)
+    kept = sorted((r["rise_share"]["mean"], r["strategy"]) for r in own if r["alpha"] == least)
+    return CAPTION.format(
+        networks=own[0]["rise_share"]["n"],
+        least=least,
+        most=NAMES[kept[-1][1]],
+        kept=100 * kept[-1][0],
+        lost=100 * kept[0][0],
+        size=max(c["size"] for c in result["laws"]),
+    )
 
 
 def draw(records: Path, out: Path) -> list[Path]:

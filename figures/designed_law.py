@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.style import PAGE, load, save
+from figures.style import COLOURS, INDIGO, MARKERS, MASK, PAGE, ROSE, TEAL, WINE, load, save
 
 CAPTION = (
     "Masks from Gaussian fields designed for a wanted coefficient a(p) of pixel pairs, 8x8 digits. Upper left: mean "
     "over the pairs at each distance, exact law; points wanted, lines obtained (no sampling error); the fields are "
-    "periodic, so that pixels 7 apart along a side are neighbours. Upper right: test accuracy (mean and standard error "
-    "over networks) of networks trained with each law. Below: draws from each law (black 0: the pixel is the "
-    "partner's), with their label weights. flat: independent pixels; short and long: exponential decay over 1 and 4 "
-    "pixels; twin: a(p) of CutMix with a periodic box."
+    "periodic, so that pixels 7 apart along a side are neighbours. Upper right: test accuracy of networks trained with "
+    "each law, mean over n = {networks} networks with one standard error (bar), dots: the networks. Below: draws from "
+    "each law (black 0: the pixel is the partner's), with their label weights. flat: independent pixels; short and "
+    "long: exponential decay over 1 and 4 pixels; twin: a(p) of CutMix with a periodic box."
 )
-COLOURS = {"flat": "#CC79A7", "short": "#56B4E9", "long": "#009E73", "twin": "#D55E00"}
+DESIGNS = {"flat": (ROSE, "o"), "short": (TEAL, "s"), "long": (INDIGO, "^"), "twin": (WINE, "D")}
+KNOWN = {"cutmix-periodic": "cutmix"}  # drawn as the strategy it is a variant of, open
+EDGED = mpl.colormaps[MASK].with_extremes(bad="0.75")
 TRAINING = {
     "vanilla": "vanilla",
     "mixup": "Mixup",
@@ -31,45 +36,66 @@ TRAINING = {
 }
 
 
+def caption(records: Mapping[str, Any]) -> str:
+    """The caption with the numbers of the record."""
+    result = records["designed_law"]["result"]
+    return CAPTION.format(networks=len(result["accuracy"][0]["accuracy"]["networks"]))
+
+
 def draw(records: Path, out: Path) -> list[Path]:
     """Curves and accuracies above, a row of masks for each law below."""
     result = load(records, "designed_law")
     designs = result["designs"]
-    figure = Figure(figsize=(PAGE, 2.4 + 0.75 * len(designs)))
-    panels: Any = figure.subfigures(2, 1, height_ratios=(2.4, 0.75 * len(designs)))
+    lines = -(-len(designs) // 2)
+    figure = Figure(figsize=(PAGE, 2.4 + 0.85 * lines))
+    panels: Any = figure.subfigures(2, 1, height_ratios=(2.4, 0.85 * lines))
     above, below = panels
     left, right = above.subplots(1, 2, width_ratios=(1.2, 1))
     for entry in designs:
         _curve(left, entry)
-    left.set_xlabel("distance |p| between pixels (pixels)")
+    left.set_xlabel("distance |p| (pixels)")
     left.set_ylabel("mean coefficient a(p)")
     left.set_ylim(0, None)
     left.legend()
     _accuracy(right, result["accuracy"])
-    columns = len(designs[0]["masks"])
-    for row, entry in zip(below.subplots(len(designs), columns), designs, strict=True):
-        for ax, mask, weight in zip(row, entry["masks"], entry["label_weights"], strict=True):
-            ax.imshow(mask, cmap="gray", vmin=0, vmax=1)
-            ax.set_title(f"{weight:.2f}", fontsize=6, pad=2)
-            ax.set_xticks([])
-            ax.set_yticks([])
-            ax.spines[:].set_visible(True)
-        row[0].set_ylabel(entry["wish"], color=COLOURS[entry["wish"]])
+    strips = below.subplots(lines, 2, squeeze=False)
+    for ax, entry in zip(strips.flat, designs, strict=False):
+        _masks(ax, entry)
+    for ax in strips.flat[len(designs) :]:
+        ax.set_visible(False)
     return save(figure, out, "designed_law")
 
 
 def _curve(ax: Axes, entry: dict[str, Any]) -> None:
-    colour = COLOURS[entry["wish"]]
+    colour, marker = DESIGNS[entry["wish"]]
     label = f"{entry['wish']} (residual up to {entry['worst']:.1g})"
-    ax.plot(entry["distance"], entry["obtained_by_distance"], color=colour, label=label)
-    ax.plot(entry["distance"], entry["wanted_by_distance"], "o", color=colour, markersize=2.5)
+    ax.plot(entry["distance"], entry["obtained_by_distance"], color=colour, linewidth=0.9)
+    ax.plot(entry["distance"], entry["wanted_by_distance"], marker, color=colour, markersize=2.8, label=label)
 
 
 def _accuracy(ax: Axes, rows: list[dict[str, Any]]) -> None:
     for k, row in enumerate(rows):
-        value, colour = row["accuracy"], COLOURS.get(row["training"], "0.4")
-        ax.plot([100 * v for v in value["networks"]], [k] * len(value["networks"]), ".", color=colour, alpha=0.4)
-        ax.errorbar(100 * value["mean"], k, xerr=100 * value["se"], color=colour, marker="D", elinewidth=0.8)
+        value, name = row["accuracy"], KNOWN.get(row["training"], row["training"])
+        colour, marker = DESIGNS[name] if name in DESIGNS else (COLOURS[name], MARKERS[name])
+        ax.plot([100 * v for v in value["networks"]], [k + 0.28] * len(value["networks"]), ".", color=colour, alpha=0.5)
+        ax.errorbar(
+            100 * value["mean"], k, xerr=100 * value["se"], color=colour, marker=marker, elinewidth=0.8,
+            markerfacecolor="white" if row["training"] in KNOWN else colour,
+        )  # fmt: skip
     ax.set_yticks(range(len(rows)), labels=[TRAINING[r["training"]] for r in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
     ax.set_xlabel("test accuracy (%)")
+
+
+def _masks(ax: Axes, entry: dict[str, Any]) -> None:
+    """Draws in a row, with a grey pixel around each, and their label weights below."""
+    masks = np.pad(np.array(entry["masks"], dtype=float), ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
+    ax.imshow(np.concatenate(list(masks), axis=1), cmap=EDGED, vmin=0, vmax=1, interpolation="nearest")
+    side = masks.shape[-1]
+    places = [(k + 0.5) * side - 0.5 for k in range(len(masks))]
+    ax.set_xticks(places, labels=[f"{w:.2f}" for w in entry["label_weights"]], fontsize=6)
+    ax.set_yticks([])
+    ax.tick_params(length=0, pad=1.5)
+    ax.spines[:].set_visible(False)
+    ax.set_ylabel(entry["wish"], color=DESIGNS[entry["wish"]][0])

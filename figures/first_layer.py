@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +12,37 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from figures.style import COLOURS, MARKERS, NAMES, PAGE, load, save
+from figures.style import COLOURS, MARKERS, NAMES, PAGE, SIGNED, load, save
 
 CAPTION = (
-    "First layer along training, digits, mean over {seeds} networks of each kind (top: convolutional, bottom: one "
-    "hidden layer) with 95 % intervals (Student's t); dashed: no mixing, but R2 as an explicit penalty on the first "
-    "layer's weights alone. From left: root mean square over filters of the norm in {metric}'s metric; that norm over "
-    "the one of white filters with equal Frobenius norm; first-order change of the logits by a mixing step of "
-    "{metric}, mean square over their variance; R2 under {metric}. R2 itself falls again on networks trained "
-    "without mixing, with the curvature of their loss; the other columns are free of the curvature."
+    "First layer along training, digits, mean over n = {seeds} networks of each kind (top: convolutional, bottom: one "
+    "hidden layer) with 95 % intervals over them (Student's t; bands); dashed: no mixing, but R2 as an explicit "
+    "penalty on the first layer's weights alone. From left: root mean square over filters of the norm in {metric}'s "
+    "metric; that norm over the one of white filters with equal Frobenius norm; first-order change of the logits by a "
+    "mixing step of {metric}, mean square over their variance; R2 under {metric}. R2 also carries the curvature of the "
+    "loss, which vanishes where a network is sure of its images; the other columns are free of it, and in them a lower "
+    "curve is more regularized."
 )
 CAPTION_FILTERS = (
-    "Filters of the hidden layer ({shown} of {filters}) with the largest contribution to {metric}'s R2, one network "
-    "of each training, each picture on its own symmetric scale (blue negative, red positive); above it its share of "
-    "R2 in %. Right: shares of all filters, largest first, mean over {seeds} networks with 95 % intervals (Student's "
-    "t); they sum to 1, and one may be negative, since filters can cancel."
+    "Filters of the hidden layer ({shown} of {filters}) with the largest contribution to {metric}'s R2, one network of "
+    "each training, weights over the largest magnitude of each filter; above it its share of R2 in %. Red and blue: "
+    "opposite signs. Right: shares of all filters, largest first, mean over n = {seeds} networks with 95 % intervals "
+    "over them (Student's t; bands); they sum to 1, and one may be negative, since filters can cancel. A flat curve "
+    "means that all filters carry R2 alike."
 )
+ABOVE = 3  # empty pixels above a filter, for its share
 LABELS = {"conv": "convolutional", "mlp": "one hidden layer"}
 
 
-def caption(result: dict[str, Any]) -> str:
-    """The caption of the curves, with the numbers of a record."""
+def caption(records: Mapping[str, Any]) -> str:
+    """The caption of the curves, with the numbers of the record."""
+    result = records["first_layer"]["result"]
     return CAPTION.format(seeds=result["rows"][0]["seeds"], metric=NAMES[result["reference"]])
 
 
-def caption_filters(result: dict[str, Any]) -> str:
-    """The caption of the pictures, with the numbers of a record."""
+def caption_filters(records: Mapping[str, Any]) -> str:
+    """The caption of the pictures, with the numbers of the record."""
+    result = records["first_layer"]["result"]
     row = next(r for r in result["rows"] if r["network"] == "mlp")
     return CAPTION_FILTERS.format(
         shown=len(row["filters"]),
@@ -63,7 +69,7 @@ def draw(records: Path, out: Path) -> list[Path]:
         f"norm_{metric}": f"norm in {NAMES[metric]}'s metric",
         f"relative_{metric}": "norm over white filters'",
         f"change_{metric}": "relative change of logits",
-        f"r2_{metric}": f"R2 under {NAMES[metric]}",
+        f"r2_{metric}": f"R2 under {NAMES[metric]} (nats)",
     }
     figure = Figure(figsize=(PAGE, 1.55 * len(networks) + 0.75))
     axes = figure.subplots(len(networks), len(panels), squeeze=False, sharex=True)
@@ -90,13 +96,8 @@ def draw_filters(records: Path, out: Path) -> list[Path]:
     rows = [r for r in _shown(result) if r["network"] == "mlp"]
     networks = list(dict.fromkeys(r["network"] for r in _shown(result)))
     figure = Figure(figsize=(PAGE, 0.62 * len(rows) + 0.55))
-    left, right = figure.subfigures(1, 2, width_ratios=(1.45, 1), squeeze=False)[0]
-    pictures = left.subplots(len(rows), len(rows[0]["filters"]), squeeze=False)
-    for line, row in zip(pictures, rows, strict=True):
-        for ax, picture, share in zip(line, row["filters"], row["top_share"], strict=True):
-            _picture(ax, np.array(picture), share)
-        label = name_of(row["training"]).replace("penalty of ", "penalty of\n")
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center", color=_colour(row["training"]))
+    left, right = figure.subfigures(1, 2, width_ratios=(1.15, 1), squeeze=False)[0]
+    _pictures(left.subplots(), rows)
     axes = right.subplots(len(networks), 1, squeeze=False)[:, 0]
     for ax, network in zip(axes, networks, strict=True):
         for row in (r for r in _shown(result) if r["network"] == network):
@@ -131,14 +132,28 @@ def _shares(ax: Axes, row: dict[str, Any]) -> None:
     ax.plot(rank, mean, **_line(row["training"]) | {"marker": None})
 
 
-def _picture(ax: Axes, picture: np.ndarray, share: float) -> None:
-    top = float(np.abs(picture).max())
-    ax.imshow(picture, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest")
+def _pictures(ax: Axes, rows: list[dict[str, Any]]) -> None:
+    """A line of filters for each training, as one image with empty pixels between them."""
+    side, columns = len(rows[0]["filters"][0]), len(rows[0]["filters"])
+    down, across = side + ABOVE, side + 1
+    canvas = np.full((down * len(rows), across * columns - 1), np.nan)
+    for k, row in enumerate(rows):
+        for column, (picture, share) in enumerate(zip(row["filters"], row["top_share"], strict=True)):
+            top, left = down * k + ABOVE, across * column
+            weights = np.array(picture)
+            canvas[top : top + side, left : left + side] = weights / np.abs(weights).max()
+            place = (left + (side - 1) / 2, top - 0.8)
+            ax.text(*place, f"{100 * share:.1f}".replace("-", "−"), fontsize=6, ha="center", va="bottom")
+    image = ax.imshow(canvas, cmap=SIGNED, vmin=-1, vmax=1, interpolation="nearest", aspect="equal")
+    names = [name_of(r["training"]).replace("penalty of ", "penalty of\n") for r in rows]
+    ax.set_yticks([down * k + ABOVE + (side - 1) / 2 for k in range(len(rows))], labels=names)
+    for label, row in zip(ax.get_yticklabels(), rows, strict=True):
+        label.set_color(_colour(row["training"]))
     ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-    ax.set_title(f"{100 * share:.1f}", fontsize=6, pad=1.5)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    bar = ax.figure.colorbar(image, ax=ax, location="bottom", ticks=(-1, 0, 1), shrink=0.6, aspect=40, pad=0.01)
+    bar.set_label("weight over the filter's largest")
 
 
 def _colour(training: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,17 @@ from figures.style import COLOURS, MARKERS, NAMES, PAGE, load, save
 
 CAPTION = (
     "Gap of the loss (test minus training, unmixed images) against the effective dimension of the training strategy on "
-    "the same training images (exact law), digits; mean over {seeds} networks with 95 % intervals (Student's t); "
-    "dashed: vanilla training, whose dimension is infinite. The bound grows with the root of the dimension, and it "
-    "speaks of the linear models (odd against even digits); tau is Kendall's rank correlation over the strategies "
-    "that mix."
+    "the same training images (exact law), digits; mean over n = {seeds} networks; bars and the grey band are 95 % "
+    "intervals over them (Student's t); dashed: vanilla training, whose dimension is infinite. Were the dimension all "
+    "that counts, points would rise from left to right. The bound grows with the root of the dimension, and it speaks "
+    "of the linear models (odd against even digits); tau is Kendall's rank correlation over the strategies that mix."
 )
 KINDS = {"conv": "convolutional", "linear": "linear"}
 
 
-def caption(result: dict[str, Any]) -> str:
-    """The caption with the numbers of a record."""
-    return CAPTION.format(seeds=result["rows"][0]["seeds"])
+def caption(records: Mapping[str, Any]) -> str:
+    """The caption with the numbers of the record."""
+    return CAPTION.format(seeds=records["generalization"]["result"]["rows"][0]["seeds"])
 
 
 def draw(records: Path, out: Path) -> list[Path]:
@@ -38,6 +39,7 @@ def draw(records: Path, out: Path) -> list[Path]:
             name, gap = row["training"], row["loss_gap"]
             if dimension[name] is None:
                 ax.axhline(gap["mean"], color=COLOURS[name], linewidth=0.8, linestyle="--")
+                ax.axhspan(gap["mean"] - gap["half"], gap["mean"] + gap["half"], color="0.9", linewidth=0, zorder=0)
                 continue
             ax.errorbar(
                 dimension[name], gap["mean"], yerr=gap["half"], color=COLOURS[name], marker=MARKERS[name],
@@ -48,7 +50,7 @@ def draw(records: Path, out: Path) -> list[Path]:
             for o in result["orders"]
             if (o["kind"], o["images"], o["law"], o["gamma"]) == (kind, images, "exact", "equal")
         )
-        ax.set_title(f"{KINDS[kind]}, {images:,} images\n" + rf"$\tau$ = {tau:+.1f}", pad=3)
+        ax.set_title(f"{KINDS[kind]}\n{images:,} images, τ = {tau:+.1f}".replace("-", "−"), pad=3)
         ax.set_xlabel("effective dimension")
         ax.set_ylim(bottom=0)
         ax.margins(x=0.12)

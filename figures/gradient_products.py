@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,36 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from figures.style import COLOURS, LAWS, MARKERS, NAMES, PAGE, load, save
+from figures.style import COLOURS, LAWS, MARKERS, NAMES, PAGE, SIGNED, load, save
 
 CAPTION = (
-    "Products of input gradients by pixel displacement, {images} training images, mean over {seeds} networks of each "
-    "training; a row for each cell. Maps: share of the product mass at displacement p, over that of vanilla-trained "
-    "networks (red more, blue less; p = 0 in the middle). Middle: mean product over pairs at distance |p| over the "
-    "mean square gradient; bands are 95 % intervals over networks (Student's t). Right: share of the mass within a "
-    "radius, less that of the vanilla network of the same seed; the dotted line marks the radius of the test."
+    "Products of input gradients by pixel displacement, {images} training images, mean over n = {seeds} networks of "
+    "each training; a row for each activation. Maps: share of the product mass at displacement p, over that of "
+    "vanilla-trained networks (red more, blue less; p = 0 in the middle). Middle: mean product over pairs at distance "
+    "|p| over the mean square gradient; bands are 95 % intervals over networks (Student's t). Right: share of the mass "
+    "within a radius, less that of the vanilla network of the same seed, bars as the bands; the dotted line marks the "
+    "radius of the test. Below 0 the products reach farther than vanilla's."
 )
 CAPTION_R2 = (
     "Share of R2 at the data from pixel pairs at distance |p|, for each strategy's law, on networks without mixing "
-    "(black) and trained with the strategy itself (colour): mean over {seeds} networks with 95 % intervals (Student's "
-    "t), exact. Solid: exact law; dashed: the paper's. A row for each cell. Shares sum to 1; a negative one is "
-    "possible, where gradients at the two pixels point against the covariance of the images."
+    "(black) and trained with the strategy itself (colour): mean over n = {seeds} networks with 95 % intervals "
+    "(Student's t; bands, exact law), terms exact. Solid: exact law; dashed: the paper's. A row for each activation. "
+    "Shares sum to 1; a negative one is possible, where gradients at the two pixels point against the covariance of "
+    "the images."
 )
 
 
-def caption(result: dict[str, Any], text: str = CAPTION) -> str:
-    """A caption with the numbers of a record."""
+def caption(records: Mapping[str, Any]) -> str:
+    """The caption of maps and curves with the numbers of the record."""
+    return _filled(CAPTION, records["gradient_products"]["result"])
+
+
+def caption_r2(records: Mapping[str, Any]) -> str:
+    """The caption of R2 by distance with the numbers of the record."""
+    return _filled(CAPTION_R2, records["gradient_products"]["result"])
+
+
+def _filled(text: str, result: dict[str, Any]) -> str:
     return text.format(images=result["images"], seeds=result["cells"][0]["rows"][0]["seeds"])
 
 
@@ -50,9 +62,9 @@ def draw(records: Path, out: Path, name: str = "gradient_products") -> list[Path
         _pairs(axes[k, 0], cell)
         _differences(axes[k, 1], cell)
     axes[0, 0].set_title("mean product over pairs")
-    axes[0, 1].set_title("share within |p| - vanilla's")
-    for ax in axes[-1]:
-        ax.set_xlabel("distance |p| (pixels)")
+    axes[0, 1].set_title("share within radius − vanilla's")
+    axes[-1, 0].set_xlabel("distance |p| (pixels)")
+    axes[-1, 1].set_xlabel("radius (pixels)")
     if image is not None:
         bar = left.colorbar(image, ax=maps, location="bottom", shrink=0.8, aspect=30, pad=0.02, extend="both")
         bar.set_ticks([0.4, 0.63, 1, 1.6, 2.5], labels=["0.4", "0.63", "1", "1.6", "2.5"])
@@ -99,7 +111,9 @@ def _maps(axes: Any, cell: dict[str, Any], mixing: list[str]) -> Any:
     for ax, training in zip(axes, mixing, strict=False):
         if "vanilla" in rows and training in rows:
             ratio = np.array(rows[training]["map"]) / np.array(rows["vanilla"]["map"])
-            image = ax.imshow(ratio, cmap="RdBu_r", norm=LogNorm(0.4, 2.5), interpolation="nearest")
+            high, wide = (n // 2 for n in ratio.shape)
+            extent = (-wide - 0.5, wide + 0.5, high + 0.5, -high - 0.5)
+            image = ax.imshow(ratio, cmap=SIGNED, norm=LogNorm(0.4, 2.5), interpolation="nearest", extent=extent)
             ax.set_title(NAMES[training].replace(" or ", "/"), fontsize=6.5, pad=2, color=COLOURS[training])
     return image
 
@@ -114,10 +128,13 @@ def _pairs(ax: Axes, cell: dict[str, Any]) -> None:
 
 
 def _differences(ax: Axes, cell: dict[str, Any]) -> None:
+    """Side by side at each radius."""
+    radii = sorted({d["radius"] for d in cell["differences"]})
+    apart = min(np.diff(radii), default=1.0)
     for d in (d for d in cell["differences"] if d["second"] == "vanilla"):
         error = None if d["low"] is None else [[d["mean"] - d["low"]], [d["high"] - d["mean"]]]
-        step = list(MARKERS).index(d["first"]) - 3
-        x = d["radius"] * (1 + 0.035 * step)
+        step = 0.13 * (list(MARKERS).index(d["first"]) - 3) * apart
+        x = d["radius"] + step
         ax.errorbar(x, d["mean"], _ends(error), **_line(d["first"]), elinewidth=0.8, linestyle="none")
         if d["primary"]:
             ax.axvline(d["radius"], color="0.8", linewidth=0.6, linestyle=":", zorder=0)

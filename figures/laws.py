@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +10,38 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.style import PAGE, load, save
+from figures.style import COLOURS, CYAN, GREY, INDIGO, PAGE, TEAL, WINE, load, save
 
 CAPTION = (
-    "Laws under the name CutMix, alpha = 1, each measured as a black box; colours are families of laws, bars standard "
-    "errors. Left: probability that a pixel comes from the partner, 32x32: corners, middle of the edges, centre, and "
-    "the mean over all pixels (bar). Middle: regularizer R2 at the data and measured rise of the mixed loss on "
-    "CutMix-trained networks (8x8 digits), over those of the published CutMix on the same networks. Right: mean "
-    "coefficient a(p) of the pixel pairs at distance |p|, exact law, 32x32; bands are one standard error."
+    "{laws} laws under the name CutMix, alpha = 1, each measured as a black box from {draws:,} draws; colours are "
+    "families of laws. Left: probability that a pixel comes from the partner, {size}x{size}: corners, middle of the "
+    "edges, centre, and the mean over all pixels (upright stroke). Middle: regularizer R2 at the data and measured "
+    "rise of the mixed loss on n = {networks} CutMix-trained networks (8x8 digits), over those of the published CutMix "
+    "on the same networks; at 1 a law does what the published one does. Right: mean coefficient a(p) of the pixel "
+    "pairs at distance |p|, exact law, {size}x{size}. Bars and bands are one standard error (of the measurement of the "
+    "law; in the middle also over networks); those that are not seen are smaller than the marker."
 )
 FAMILIES = {
-    "clipped": ("#D55E00", "clipped, label corrected"),
-    "uniform": ("#E69F00", "centres beyond the border"),
-    "range": ("#56B4E9", "sides from a range"),
-    "inside": ("#0072B2", "inside the image"),
-    "random alpha": ("#009E73", "inside, random alpha"),
-    "uncorrected": ("#CC79A7", "clipped, label not corrected"),
-    "misread": ("#000000", "label misread"),
+    "clipped": (COLOURS["cutmix"], "clipped, label corrected"),
+    "uniform": (CYAN, "centres beyond the border"),
+    "range": (TEAL, "sides from a range"),
+    "inside": (INDIGO, "inside the image"),
+    "random alpha": (GREY, "inside, random alpha"),
+    "uncorrected": (WINE, "clipped, label not corrected"),
+    "misread": ("black", "label misread"),
 }
 PLACES = {"corner": ("o", "white"), "edge": ("^", "white"), "centre": ("s", None)}
+
+
+def caption(records: Mapping[str, Any]) -> str:
+    """The caption with the numbers of the record."""
+    record = records["law_zoo"]
+    return CAPTION.format(
+        laws=sum(r["family"] in FAMILIES for r in record["result"]["rows"]),
+        draws=record["config"]["draws"],
+        networks=len(record["config"]["seeds"]),
+        size=record["result"]["size"],
+    )
 
 
 def draw(records: Path, out: Path) -> list[Path]:
@@ -50,11 +64,11 @@ def draw(records: Path, out: Path) -> list[Path]:
     left.set_xlabel("probability of replacement")
     middle.axvline(1, color="0.8", linewidth=0.8, zorder=0)
     middle.set_xlim(0, None)
-    middle.set_xlabel("over published CutMix")
+    middle.set_xlabel("ratio to published CutMix")
     for row in rows:
         _coefficient(right, row)
     right.set_ylim(0, None)
-    right.set_xlabel("distance |p| between pixels (pixels)")
+    right.set_xlabel("distance |p| (pixels)")
     right.set_ylabel("mean coefficient a(p)")
     _legends(figure, left, middle)
     return save(figure, out, "laws")

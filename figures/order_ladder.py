@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.style import PAGE, load, save
+from figures.style import GREY, INDIGO, PAGE, ROSE, TEAL, WINE, load, save
 
 CAPTION = (
-    "Top: share of the measured rise that each rung predicts on trained networks at alpha = 1, digits: median over "
-    "trainings and mixing strategies, bars from the smallest to the largest cell (filled: softplus; open: ReLU); the "
-    "line is the measured loss; shares beyond the axis are cut at its ends. Bottom left: Kendall's rank correlation of "
-    "predicted and measured order of the strategies, mean over networks with standard error. Bottom right: radius, the "
-    "strength t up to which a rung stays within a tenth of the rise; median over cells and quartiles."
+    "Top: share of the measured rise that each rung predicts on trained networks at alpha = {alpha:g}, digits: median "
+    "over n = {cells} cells of training and mixing strategy, bars from the smallest to the largest cell (filled: "
+    "softplus; open: ReLU); on the line at 1 the rung predicts the measured loss; shares beyond the axis are cut at "
+    "its ends. Bottom left: Kendall's rank correlation of predicted and measured order of the strategies (1: the same "
+    "order), mean over n = {networks} networks, bars are one standard error. Bottom right: radius, the strength t up "
+    "to which a rung stays within a tenth of the rise; median over networks and strategies, bars are "
+    "quartiles{dashes}."
 )
 POINTS = (
     ("paper", "data", "data,\npaper's law"),
@@ -27,11 +30,11 @@ POINTS = (
     ("exact", "local", "blurred\npartner"),
 )
 RUNGS = {
-    "base": ("0.6", "o", "base"),
-    "r2": ("#0072B2", "s", "+ $R_1$ + $R_2$ (Gauss–Newton)"),
-    "r3": ("#D55E00", "^", "+ $R_3$ (second order)"),
-    "linearised": ("#009E73", "D", "linearised network, exact loss"),
-    "quadratic": ("#CC79A7", "v", "quadratic network, exact loss"),
+    "base": (GREY, "o", "base"),
+    "r2": (INDIGO, "s", "+ $R_1$ + $R_2$ (Gauss–Newton)"),
+    "r3": (ROSE, "^", "+ $R_3$ (second order)"),
+    "linearised": (TEAL, "D", "linearised network, exact loss"),
+    "quadratic": (WINE, "v", "quadratic network, exact loss"),
 }
 LOW, HIGH = -0.5, 2.0
 FILL = {"softplus": True, "relu": False}
@@ -39,11 +42,25 @@ FILL = {"softplus": True, "relu": False}
 Rows = list[dict[str, Any]]
 
 
+def caption(records: Mapping[str, Any]) -> str:
+    """The caption with the numbers of the record."""
+    result = records["order_ladder"]["result"]
+    alpha = max(r["alpha"] for r in result["shares"])
+    shares, order = (_own(result[k], alpha) for k in ("shares", "order"))
+    below = ", ".join(f"{a:g}" for a in sorted({r["alpha"] for r in result["radii"]})[:-1])
+    return CAPTION.format(
+        alpha=alpha,
+        cells=max(r["cells"] for r in shares),
+        networks=max(r["networks"] for r in order),
+        dashes=f"; dashes: medians at alpha = {below}" if below else "",
+    )
+
+
 def draw(records: Path, out: Path) -> list[Path]:
     """Shares above; order of strategies and radii below."""
     result = load(records, "order_ladder")
     alpha = max(r["alpha"] for r in result["shares"])
-    figure = Figure(figsize=(PAGE, 5.0))
+    figure = Figure(figsize=(PAGE, 4.8))
     axes = figure.subplot_mosaic([["shares", "shares"], ["order", "radius"]])
     _shares(axes["shares"], _own(result["shares"], alpha))
     _order(axes["order"], _own(result["order"], alpha))
@@ -81,7 +98,7 @@ def _shares(ax: Axes, rows: Rows) -> None:
                 ax.plot(x, middle, color=colour, marker=marker, markersize=3.5, markerfacecolor=face)
     ax.axhline(1, color="0.6", linewidth=0.8, zorder=0)
     ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
-    ax.set(ylim=(LOW, HIGH), ylabel="share of the rise", title="expanded at")
+    ax.set(ylim=(LOW, HIGH), ylabel="share of the rise", xlabel="expanded at")
     ax.set_xticks(range(len(POINTS)), labels=[name for *_, name in POINTS])
     ax.tick_params(axis="x", length=0)
 
@@ -96,7 +113,8 @@ def _order(ax: Axes, rows: Rows) -> None:
                     _point(ax, x, tau["mean"], [[tau["se"] or 0.0]] * 2, colour, marker, filled=FILL[network])
     ax.axhline(0, color="0.85", linewidth=0.8, zorder=0)
     ax.set(ylim=(-1.05, 1.1), ylabel="Kendall's $\\tau$", title="order of the strategies")
-    ax.set_xticks(range(len(POINTS)), labels=[name for *_, name in POINTS], rotation=45, ha="right")
+    ax.set_xticks(range(len(POINTS)), labels=_short(), fontsize=6)
+    ax.set_xlabel("expanded at")
 
 
 def _radius(ax: Axes, rows: Rows) -> None:
@@ -110,17 +128,18 @@ def _radius(ax: Axes, rows: Rows) -> None:
                     middle, (low, high) = row["over_cells"]["median"], row["over_cells"]["quartiles"]
                     x = place + (k - 2) * 0.16 + (side - 0.5) * 0.06
                     if a < len(alphas) - 1:  # a dash for the smaller alphas
-                        ax.plot(x, middle, color=colour, marker="_", markersize=6, markeredgewidth=1.2)
+                        ax.plot(x, middle, color=colour, marker="_", markersize=4, markeredgewidth=0.8)
                         continue
                     error = [[middle - low], [high - middle]]
                     _point(ax, x, middle, error, colour, marker, filled=FILL[row["network"]])
-    ax.set(ylim=(-0.03, 1.05), ylabel="radius $t^*$", title=_radius_title(alphas))
-    ax.set_xticks(range(len(places)), labels=[name for *_, name in places], rotation=45, ha="right")
+    ax.set(ylim=(-0.03, 1.05), ylabel="radius $t^*$", title="radius of each rung")
+    ax.set_xticks(range(len(places)), labels=_short(), fontsize=6)
+    ax.set_xlabel("expanded at")
 
 
-def _radius_title(alphas: list[float]) -> str:
-    below = ", ".join(f"{a:g}" for a in alphas[:-1])
-    return f"radius (dash: alpha = {below})" if below else "radius"
+def _short() -> list[str]:
+    """Names of the points that fit into half a page's width."""
+    return [name.replace("conditional\n", "").replace(" ", "\n") for *_, name in POINTS]
 
 
 def _point(ax: Axes, x: float, y: float, error: list[list[float]], colour: str, marker: str, *, filled: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from matplotlib.lines import Line2D
 from figures.style import COLOURS, MARKERS, NAMES, PAGE, load, save
 
 CAPTION = (
-    "Left: accuracy against confidence on {images} test digits, answers of {seeds} networks of each training together, "
-    "in bins of width 1/15 with {fewest} answers or more; above the diagonal a network is less sure than right. Right: "
-    "accuracy on damaged images minus that of vanilla training (points), the same images for all; bars are 95 % "
-    "intervals that cover networks and images. In brackets the accuracy of vanilla training (%)."
+    "Left: accuracy against confidence on {images} test digits, answers of n = {seeds} networks of each training "
+    "together, in bins of width 1/15 with {fewest} answers or more; above the diagonal a network is less sure than "
+    "right; no error bars. Right: accuracy on damaged images minus that of vanilla training (points), the same images "
+    "for all; bars are 95 % intervals that cover networks and images. In brackets the accuracy of vanilla training "
+    "(%)."
 )
 FEWEST = 20  # answers in a bin that is drawn
 
 
-def caption(result: dict[str, Any]) -> str:
-    """The caption with the numbers of a record."""
+def caption(records: Mapping[str, Any]) -> str:
+    """The caption with the numbers of the record."""
+    result = records["reliability"]["result"]
     return CAPTION.format(seeds=result["rows"][0]["seeds"], images=result["test_images"], fewest=FEWEST)
 
 

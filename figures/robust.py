@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,22 @@ from matplotlib.lines import Line2D
 from figures.style import COLOURS, MARKERS, NAMES, PAGE, load, save
 
 CAPTION = (
-    "Above: accuracy of convolutional networks on digits in [0, 1] in the worst case over the attacks, against the "
-    "radius in either norm, mean over {seeds} networks of each training. Below: the same minus that of vanilla "
-    "training, paired by seed, image and start; bars are 95 % intervals that cover networks and the {images} test "
-    "images. Right: both sides of the inequality of docs/theory.md, Eq. (4) ((4c) for the "
+    "Left and middle, above: accuracy of convolutional networks on digits in [0, 1] in the worst case over the "
+    "attacks, against the radius in either norm, mean over n = {seeds} networks of each training. Below: the same "
+    "minus that of vanilla training, paired by seed, image and start; bars are 95 % intervals that cover networks and "
+    "the {images} test images. Right: both sides of the inequality of docs/theory.md, Eq. (4) ((4c) for the "
     "convolutional networks, of ten outputs): rise of the second-order adversarial loss over that of the expanded "
     "mixed loss, in %, under each strategy (exact law), on networks trained with it (filled) and without mixing "
-    "(open); means over networks. Below 100 % the inequality holds."
+    "(open); means over networks, bars are 95 % intervals over them (Student's t). Below 100 % the inequality holds; "
+    "the nearer to it, the tighter."
 )
 KINDS = {"linear": "linear", "relu": "ReLU,\nno bias", "conv": "convo-\nlutional"}
 NORMS = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$"}
 
 
-def caption(result: dict[str, Any]) -> str:
-    """The caption with the numbers of a record."""
+def caption(records: Mapping[str, Any]) -> str:
+    """The caption with the numbers of the record."""
+    result = records["robust_accuracy"]["result"]
     return CAPTION.format(seeds=result["attacks"][0]["seeds"], images=result["test_images"])
 
 
@@ -40,7 +43,7 @@ def draw(records: Path, out: Path) -> list[Path]:
         _differences(axes[f"{norm}-"], rows)
         axes[f"{norm}-"].set_xlabel(f"radius ({NORMS[norm]}, pixels in [0, 1])")
     axes["linf"].set_ylabel("worst-case accuracy (%)")
-    axes["linf-"].set_ylabel("minus vanilla's (points)")
+    axes["linf-"].set_ylabel("difference to vanilla (points)")
     _inequality(axes["bound"], [r for r in result["bounds"] if r["centred"] and r["law"] == "exact"])
     names = list(dict.fromkeys(r["training"] for r in result["attacks"]))
     handles = [Line2D([], [], color=COLOURS[n], marker=MARKERS[n], label=NAMES[n]) for n in names]
@@ -79,8 +82,11 @@ def _inequality(ax: Axes, rows: list[dict[str, Any]]) -> None:
             x = place + 0.14 * (k - (len(names) - 1) / 2)
             for training, face in ((name, COLOURS[name]), ("vanilla", "white")):
                 row = next(r for r in rows if (r["kind"], r["strategy"], r["training"]) == (kind, name, training))
-                y = 100 * row["tightness"]["mean"]
-                ax.plot(x, y, color=COLOURS[name], marker=MARKERS[name], markerfacecolor=face, linestyle="none")
+                y, half = (100 * row["tightness"][k] for k in ("mean", "half"))
+                ax.errorbar(
+                    x, y, yerr=half, color=COLOURS[name], marker=MARKERS[name], markerfacecolor=face, elinewidth=0.7,
+                    markersize=3.5, markeredgewidth=0.8, linestyle="none",
+                )  # fmt: skip
     ax.set_xticks(range(len(kinds)), labels=[KINDS[k] for k in kinds])
     ax.axhline(100, color="0.6", linewidth=0.8, linestyle="--")
     ax.set_ylim(0, 108)

@@ -43,6 +43,9 @@ NAMES = {
     "dropmix": "DropMix",
 }
 LAWS = {"exact": "exact law", "paper": "paper's law"}
+# For what is no strategy (methods, graphs, designs): Paul Tol's muted palette, so that strategies keep their colours.
+INDIGO, WINE, TEAL, ROSE, CYAN, GREY = "#332288", "#882255", "#44AA99", "#CC6677", "#88CCEE", "#888888"
+SIGNED, SEQUENTIAL, MASK = "RdBu_r", "viridis", "gray"  # maps: diverging, perceptually uniform, weights in [0, 1]
 
 
 def use_style() -> None:
@@ -63,7 +66,7 @@ def use_style() -> None:
             "lines.linewidth": 1.2,
             "lines.markersize": 4,
             "pdf.fonttype": 42,
-            "figure.dpi": 100,
+            "figure.dpi": 300,
             "savefig.dpi": 300,
             "figure.constrained_layout.use": True,
         }
@@ -86,6 +89,10 @@ def load(records: Path, name: str) -> dict[str, Any]:
 def save(figure: Figure, out: Path, name: str) -> list[Path]:
     """Write NAME.pdf and NAME.png without dates, so that a rebuild gives the same bytes."""
     out.mkdir(parents=True, exist_ok=True)
+    layout = figure.get_layout_engine()
+    if layout is not None:  # once for both files
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     pdf, png = out / f"{name}.pdf", out / f"{name}.png"
     figure.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
     figure.savefig(png, metadata={"Software": None})

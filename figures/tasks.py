@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,14 @@ CAPTION = (
     "of the box, not what became of the two patches; below, Mixup of two textures has less contrast, and contrast is "
     "the class. Right: test accuracy of networks trained with each strategy against the conflict of its labels with "
     "the evidence, predicted by base + Gauss-Newton at the mask on the ideal classifier of the task; less conflict "
-    "should be better. Bars are 95 % intervals over drawings (Student's t); dashed: vanilla training."
+    "should be better. Means over n = {seeds} drawings of the images, one network each; bars are 95 % intervals over "
+    "them (Student's t); dashed: vanilla training."
 )
+
+
+def caption(records: Mapping[str, Any]) -> str:
+    """The caption with the numbers of the record."""
+    return CAPTION.format(seeds=records["task_winners"]["result"]["tasks"][0]["seeds"])
 
 
 def draw(records: Path, out: Path) -> list[Path]:
@@ -46,8 +53,8 @@ def _pictures(figure: SubFigure, tasks: list[dict[str, Any]]) -> None:
         pictures = {
             f"class {e['classes'][0] + 1}": e["clean"][0],
             f"class {e['classes'][-1] + 1}": e["clean"][-1],
-            f"Mixup, {e['lam']:.2f}": e["mixup"],
-            f"CutMix, {e['lam']:.2f}": e["cutmix"],
+            f"Mixup, label {e['lam']:.2f}": e["mixup"],
+            f"CutMix, label {e['lam']:.2f}": e["cutmix"],
         }
         for ax, (title, picture) in zip(line, pictures.items(), strict=True):
             ax.imshow(np.array(picture), cmap="gray", vmin=16, vmax=240, interpolation="nearest")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ CAPTION = (
     "and batches trained by mixing. Left: share of the drop of the measured mixed loss from vanilla (0) to MSDA (1). "
     "Middle: share of the way of the predictions on mixed test images, in total variation, from vanilla (0) to a "
     "second training by mixing with other masks and partners (1). Right: test accuracy, with vanilla and MSDA. Mean "
-    "over seeds, bars are 95 % intervals (Student's t); filled: softplus, open: ReLU; arrows: beyond the axis. "
-    "GN: base + Gauss-Newton, that is without R3; linear: the network linear in the step, the loss as it is; clipped: "
-    "norm of the gradient limited."
+    "over n = {seeds} networks (fewer where some diverged), bars are 95 % intervals over them (Student's t), cut at "
+    "the axis; filled: softplus, open: ReLU; arrows: beyond the axis. The nearer to 1, the more of the effect of "
+    "mixing the objective reproduces. data, mean, mask: the point of expansion. GN: base + Gauss-Newton, that is "
+    "without R3; linear: the network linear in the step, the loss as it is; clipped: norm of the gradient limited."
 )
 LABELS = {
     "vanilla": "vanilla",
@@ -46,6 +48,11 @@ PANELS = {
     "share_tv_mixed": ("share of the predictions' way", (-0.8, 1.35), 1.0),
     "accuracy": ("test accuracy (%)", (90.0, 100.0), 100.0),
 }
+
+
+def caption(records: Mapping[str, Any]) -> str:
+    """The caption with the numbers of the record."""
+    return CAPTION.format(seeds=max(r["seeds"] for r in records["theory_training"]["result"]["rows"]))
 
 
 def name_of(training: str) -> str:
