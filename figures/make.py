@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 from tqdm import tqdm
@@ -23,18 +24,37 @@ from figures import (
     laws,
     masks,
     order_ladder,
+    own,
     reliability,
     remainder,
     robust,
     tasks,
+    terms,
     theory_training,
 )
 from figures.style import use_style
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How a figure is drawn, what its caption says, and which records it is drawn from.
+
+    Attributes:
+        draw: from the folder of records and the output folder to the files, NAME.pdf and NAME.png.
+        caption: from the records by name (whole records, with "config" and "result") to the text.
+        records: names of the records it is drawn from; all must be there.
+    """
+
+    draw: Callable[[Path, Path], list[Path]]
+    caption: Callable[[Mapping[str, Any]], str]
+    records: tuple[str, ...]
+
 
 FIGURES: dict[str, Callable[[Path, Path], list[Path]]] = {
     "masks": masks.draw,
     "coefficients": coefficients.draw,
     "gap": gap.draw,
+    "terms": terms.draw,
     "remainder": remainder.draw,
     "laws": laws.draw,
     "alpha": alpha.draw,
@@ -56,6 +76,13 @@ BENCHMARKS: dict[str, Callable[[Path, Path], list[Path]]] = {
     "order_ladder": order_ladder.draw,
     "dropmix": dropmix.draw,
     "dropmix_hardness": dropmix.draw_hardness,
+}
+
+# Of a model of one's own, from the record that ``experiments.compare`` makes.
+OWN: dict[str, Drawing] = {
+    "own_terms": Drawing(terms.draw_own, terms.own_caption, terms.OWN_RECORDS),
+    "own_ladder": Drawing(own.draw_ladder, own.ladder_caption, own.RECORDS),
+    "own_coefficients": Drawing(own.draw_coefficients, own.coefficients_caption, own.RECORDS),
 }
 
 
