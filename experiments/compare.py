@@ -19,9 +19,9 @@ import hashlib
 import importlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -30,101 +30,22 @@ import tyro
 from experiments.batches import batches, to_unit
 from experiments.data import DataSet, load_data
 from experiments.images import balanced
-from experiments.own_measures import Options, by_distance, law_summary, measure
-from experiments.own_models import FRESH, OwnModel, Spec, check_outputs, own_model
+from experiments.own_config import Config, Execution, check_config, command
+from experiments.own_measures import by_distance, law_summary, measure
+from experiments.own_models import OwnModel, Spec, check_outputs, own_model
 from experiments.own_tables import table
 from experiments.parallel import spread
-from experiments.record import RESULTS, cached, check, code_digest, command_line, current, finish
+from experiments.record import cached, check, code_digest, current, finish
 from experiments.strategies import strategy_from
 from msda_theory.checks import check_model
 from msda_theory.data import ImageData
 from msda_theory.losses import SoftmaxCrossEntropy
-from msda_theory.moments.moments import check_law
-from msda_theory.terms import check_at
 
 SOURCES = (
     *("own_models.py", "own_measures.py", "networks.py", "strategies.py"),
     *("data.py", "readers.py", "images.py", "pictures.py", "batches.py"),
 )
-Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
-
-
-@dataclass(frozen=True)
-class Config:
-    """What is compared.
-
-    Attributes:
-        model: factory of the network as ``module:function``, importable from where you are; called with those of
-            ``num_classes``, ``classes``, ``channels`` and ``image`` that it takes. Once for each model.
-        weights: safetensors file of its weights, once for each model; ``-`` or none at all for fresh weights.
-        names: of the models in tables and figures; by default those of the factories.
-        data: ``name`` or ``name:path``, see `experiments.data.load_data`: digits, cifar10, cifar100, fashion_mnist,
-            imagenette64, npz:FOLDER or folder:FOLDER.
-        strategies: as text, e.g. ``cutmix`` or ``hmix(alpha=0.5, ratio=0.75)``.
-        split: images of the training or of the held-out part.
-        images: how many, classes balanced.
-        size: side of pictures in folders.
-        normalise: ``data``: the network sees images less the mean, over the standard deviation, of each channel of the
-            training images, as in `experiments.train`; ``none``: images in [0, 1].
-        mean: of each channel, in place of that of the data.
-        std: likewise; both together.
-        precision: of terms and losses; the order of the remainder is always measured in float64.
-        distance_images: images behind R2 by distance; fewer where it would take long; 0 leaves it out.
-        options: laws, points, draws, seed.
-    """
-
-    model: Repeated = ()
-    weights: Repeated = ()
-    names: tuple[str, ...] = ()
-    data: str = "digits"
-    strategies: tuple[str, ...] = ("mixup", "cutmix", "hmix", "gmix")
-    split: Literal["train", "test"] = "train"
-    images: int = 128
-    size: int | None = None
-    normalise: Literal["data", "none"] = "data"
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    precision: Literal["float32", "float64"] = "float32"
-    distance_images: int = 64
-    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
-
-    def specs(self) -> list[Spec]:
-        """The models."""
-        names = self.names or tuple(m.partition(":")[2] for m in self.model)
-        weights = self.weights or (FRESH,) * len(self.model)
-        return [Spec(*parts) for parts in zip(names, self.model, weights, strict=True)]
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How and where; nothing here changes what is computed, but for rounding.
-
-    Attributes:
-        name: of the folder; by default the names of the models.
-        out: folder of the records and the page, in place of ``results/compare/NAME``.
-        device: cpu, cuda, ...; a GPU if there is one.
-        jobs: processes; by default one for each core, and one alone on a GPU.
-        batch_size: images of one plain forward pass.
-        memory: bytes of intermediate results in one propagation; by default 1 GiB, an eighth of a GPU.
-        page: build the page at the end.
-    """
-
-    name: str | None = None
-    out: Path | None = None
-    device: str | None = None
-    jobs: int | None = None
-    batch_size: int = 512
-    memory: int | None = None
-    page: bool = True
-
-    def folder(self, config: Config) -> Path:
-        """Where records go."""
-        return self.out or RESULTS / "compare" / (self.name or "-".join(s.name for s in config.specs()))
-
-    @property
-    def where(self) -> str:
-        """The device."""
-        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+USUAL = Execution()
 
 
 @dataclass(frozen=True)
@@ -146,19 +67,19 @@ class _Task:
     @property
     def path(self) -> Path:
         """File of its record."""
-        names = (self.spec.name if self.spec else "law", self.strategy or "distance")
-        text = "--".join("".join(c if c.isalnum() or c in "=.+" else "-" for c in n).strip("-") for n in names)
-        return self.how.folder(self.config) / "parts" / f"{text}.json"
+        folder = self.how.folder(self.config) / "parts"
+        text = "".join(c if c.isalnum() or c in "=.+" else "-" for c in self.strategy or "distance").strip("-")
+        return folder / (f"{self.spec.name}--{text}.json" if self.spec else f"laws/{text}.json")
 
 
-def run(config: Config, how: Execution = Execution()) -> dict[str, Any]:
+def run(config: Config, how: Execution = USUAL) -> dict[str, Any]:
     """Measure every model under every strategy, and sum up.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: what does not fit, before anything is measured; see `own_model`,
             `strategy_from` and `load_data`.
     """
-    _check(config)
+    check_config(config)
     texts = list(dict.fromkeys(strategy_from(text).name for text in config.strategies))
     data, images = _load(config, how)
     models = {spec: _model(config, spec, data, images, how) for spec in config.specs()}
@@ -172,37 +93,10 @@ def run(config: Config, how: Execution = Execution()) -> dict[str, Any]:
         how.folder(config) / "compare.json",
         config,
         f"{code_digest(*SOURCES, 'compare.py')}:{about['sha256']}:{digests}",
-        _command(config, how),
+        command(config, how),
         lambda: _summary(config, models, images, about, texts, {t.place: p for t, p in zip(tasks, parts, strict=True)}),
         parts=parts,
     )
-
-
-def _check(config: Config) -> None:
-    if not config.model:
-        raise ValueError("expected a model to compare strategies on, got none; give --model package.module:factory.")
-    for option, values in (("weights", config.weights), ("names", config.names)):
-        if values and len(values) != len(config.model):
-            raise ValueError(
-                f"expected {option} once for each of {len(config.model)} models, got {len(values)}; give as many, "
-                f"weights {FRESH} for a model with fresh ones."
-            )
-    names = [s.name for s in config.specs()]
-    odd = [n for n in names if not n or not all(c.isalnum() or c in "-_.+=" for c in n)]
-    if odd or len(set(names)) < len(names):
-        raise ValueError(
-            f"expected different names of letters, digits and -_.+= for the models, got {names}; give --names."
-        )
-    if not config.strategies or not config.options.laws or not config.options.points:
-        raise ValueError("expected at least one strategy, law and point to compare, got none of one; name some.")
-    for law in config.options.laws:
-        check_law(law)
-    for at in config.options.points:
-        check_at(at)
-    if len(config.mean) != len(config.std):
-        raise ValueError(
-            f"expected --mean and --std together, one number a channel, got {len(config.mean)} and {len(config.std)}."
-        )
 
 
 def _load(config: Config, how: Execution) -> tuple[DataSet, ImageData]:
@@ -254,7 +148,7 @@ def _tasks(
 
 
 def _one(task: _Task) -> dict[str, Any]:
-    return cached(task.path, task.key, task.code, _command(task.config, task.how), lambda: _measured(task))
+    return cached(task.path, task.key, task.code, command(task.config, task.how), lambda: _measured(task))
 
 
 def _measured(task: _Task) -> dict[str, Any]:
@@ -305,7 +199,7 @@ def _summary(
 
 def _about(spec: Spec, model: OwnModel, images: ImageData) -> dict[str, Any]:
     with torch.no_grad():
-        right = (torch.cat([model.net(x).argmax(1) for x in images.x.split(256)]) == images.y).sum()
+        right = (torch.cat([model.net(x).argmax(1) for x in torch.split(images.x, 256)]) == images.y).sum()
     return {
         "model": spec.name,
         "factory": spec.factory,
@@ -334,21 +228,12 @@ def _third_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [check(name, 2.7 < slope < 3.3, f"slope {slope:.3f}") for name, slope in found if slope is not None]
 
 
-def _command(config: Config, how: Execution) -> str:
-    """The command that makes the record; options that may be repeated are written once for each value."""
-    rest = command_line("experiments.compare", replace(config, model=(), weights=()))
-    words = [f"--{k} {v}" for k in ("model", "weights") for v in getattr(config, k)]
-    return " ".join([rest.replace("--options.", "--"), *words, *([f"--name {how.name}"] if how.name else [])])
-
-
-def main(
-    config: Annotated[Config, tyro.conf.arg(name="")], how: Annotated[Execution, tyro.conf.arg(name="")] = Execution()
-) -> None:
+def main(config: Annotated[Config, tyro.conf.arg(name="")], how: Annotated[Execution, tyro.conf.arg(name="")]) -> None:
     """Measure, print the table and the checks, build the page."""
     record = run(config, how)
-    print(table(record))
+    folder = how.folder(config)
+    print(f"{table(record)}\nrecords: {folder}")
     if how.page:
-        folder = how.folder(config)
         # By name: the page needs what this module does not, templates and figures.
         page = importlib.import_module("reporting.build").build_own(folder, folder / "page")
         print(f"page: {page}")

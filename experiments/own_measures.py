@@ -100,11 +100,9 @@ def _rungs(
     how: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Rungs at the data alone, or at all other points with the default stand-ins; draws are those of the terms."""
-    stand_ins = {"stand_ins": {}} if points == ("data",) else {}
+    how = how | ({"stand_ins": {}} if points == ("data",) else {})
     rng = stream(options.seed, "compare")
-    table = order_ladder(
-        model, data, [strategy], laws=laws, ats=points, quadratic=options.quadratic, rng=rng, **stand_ins, **how
-    )
+    table = order_ladder(model, data, [strategy], laws=laws, ats=points, quadratic=options.quadratic, rng=rng, **how)
     rows = [{k: getattr(r, k) for k in ("strategy", "law", "at", "rung", "value", "share")} for r in table.rows]
     return [{k: _estimate(v) if isinstance(v, Estimate) else v for k, v in r.items()} for r in rows]
 

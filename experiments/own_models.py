@@ -59,7 +59,7 @@ class OwnModel:
 
 
 def own_model(spec: Spec, data: DataSet, *, mean: Sequence[float], std: Sequence[float], seed: int) -> OwnModel:
-    """Make the model, load its weights, put it into eval mode; float32, on the CPU.
+    """Make the model, load its weights, put it into eval mode; float64, on the CPU.
 
     The factory is called with those of ``num_classes``, ``classes``, ``channels`` and ``image`` (the side of square
     images) that it takes by name, and with ``num_classes`` if it takes any name. Weights of ``experiments.train`` hold
@@ -85,7 +85,7 @@ def own_model(spec: Spec, data: DataSet, *, mean: Sequence[float], std: Sequence
             f"expected {spec.factory} to return a torch.nn.Module, got {type(net).__name__}; return the network itself."
         )
     notes = [f"made by {spec.factory}({', '.join(f'{k}={v}' for k, v in options.items())})"]
-    net = net.float()
+    net = net.double()
     if spec.weights == FRESH:
         digest = _state_digest(net.state_dict())
         notes.append(f"no weights given: fresh ones of seed {seed}")
@@ -141,7 +141,7 @@ def _factory(text: str) -> Callable[..., Any]:
             f"expected --model {text} to name a function or a class that makes the model, got {type(make).__name__}; "
             "wrap it in a function."
         )
-    return make  # type: ignore[no-any-return]
+    return make
 
 
 def _arguments(make: Callable[..., Any], text: str, data: DataSet) -> dict[str, int]:
@@ -207,7 +207,7 @@ def _fit(net: nn.Module, weights: dict[str, Tensor], spec: Spec) -> None:
     ]
     problems = [
         ("missing", [k for k in own if k not in weights]),
-        ("unexpected", [k for k in weights if k not in own]),
+        ("unexpected", sorted(k for k in weights if k not in own)),
         ("of another shape", wrong),
     ]
     found = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in problems if names)
@@ -242,7 +242,7 @@ def _state_digest(state: dict[str, Tensor]) -> str:
 def _source_digest(make: Callable[..., Any]) -> str:
     """Of the file that defines the factory; empty where there is none."""
     try:
-        text = inspect.getsource(inspect.getmodule(make) or make)  # type: ignore[arg-type]
+        text = inspect.getsource(inspect.getmodule(make) or make)
     except (OSError, TypeError):
         return ""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -79,10 +79,11 @@ def draw_coefficients(records: Path, out: Path) -> list[Path]:
     result = load(records, "compare")
     laws = [law for law in LAWS if any(r["law"] == law for r in result["laws"])]
     models = [d["model"] for d in result["distance"]["models"] if d["reason"] is None]
-    styles = dashes(result["strategies"])
+    styles, side = dashes(result["strategies"]), max(result["data"]["shape"][1:])
     figure = Figure(figsize=(PAGE, 0.6 + 2.0 * (1 + len(models))))
     axes = figure.subplots(1 + len(models), len(laws), squeeze=False, sharex=True, sharey="row")
     for column, law in enumerate(laws):
+        axes[0, column].set_xlim(-0.02 * side, side)
         for r in (r for r in result["laws"] if r["law"] == law):
             _curve(axes[0, column], r["distance"], r["coefficient"], r["strategy"], styles[r["strategy"]])
         for line, model in zip(axes[1:], models, strict=True):
@@ -94,7 +95,7 @@ def draw_coefficients(records: Path, out: Path) -> list[Path]:
         axes[-1, column].set_xlabel("distance |p| between pixels (pixels)")
     axes[0, 0].set_ylabel("mean coefficient a(p)")
     for line, model in zip(axes[1:], models, strict=True):
-        line[0].set(ylabel=f"share of $R_2$ within |p|\n{model}", ylim=(0, 1.03))
+        line[0].set(ylabel=f"share of $R_2$ within |p|\n{model}", ylim=(min(0.0, line[0].get_ylim()[0]), None))
     handles = [
         Line2D([], [], color=colour(s), marker=marker(s), linestyle=styles[s], label=label(s))
         for s in result["strategies"]
@@ -141,8 +142,9 @@ def _ladder(
         ax.annotate(
             name, (sum(own) / len(own), 1), xycoords=("data", "axes fraction"), ha="center", va="top", fontsize=6
         )
-    if not columns:
-        ax.annotate("not computed: leave out --no-ladder", (0.5, 0.5), xycoords="axes fraction", ha="center")
+    if not any(r["share"] for r in rows.values()):
+        reason = "mixing changes the loss by no more than rounding" if rows else "not computed: leave out --no-ladder"
+        ax.annotate(reason, (0.5, 0.5), xycoords="axes fraction", ha="center", fontsize=7)
 
 
 def _share(ax: Axes, x: float, share: Mapping[str, float], strategy: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from figures.style import COLOURS, MARKERS, NAMES
 
 
@@ -26,7 +28,7 @@ def label(strategy: str) -> str:
     return NAMES.get(name, name) + (f" ({options}" if bracket else "")
 
 
-def dashes(strategies: list[str]) -> dict[str, str]:
+def dashes(strategies: list[str]) -> dict[str, Any]:
     """A line style for each, different within a family."""
     styles, seen, out = ("-", "--", ":", "-."), dict.fromkeys(map(family, strategies), 0), {}
     for strategy in strategies:

@@ -23,7 +23,7 @@ BARS = (
     ("exact", "mask", "mask"),
 )
 # Slate in steps of lightness, the last with a hatch: in order of the stack, and told apart in grey print.
-TERMS = {
+TERMS: dict[str, tuple[str, dict[str, Any]]] = {
     "base": ("base", {"facecolor": "#2F3640"}),
     "r1": ("$R_1$", {"facecolor": "#7F8C9B"}),
     "r2": ("$R_2$", {"facecolor": "#CDD4DC"}),
@@ -85,7 +85,8 @@ def draw_own(records: Path, out: Path) -> list[Path]:
     axes = figure.subplots(len(models), 1, squeeze=False, sharex=True)[:, 0]
     for ax, model in zip(axes, models, strict=True):
         _panel(ax, [r for r in result["terms"] if r["model"] == model], strategies, bars)
-        ax.set(title=model, ylabel="loss (nats)")
+        ax.set_title(model, loc="left")
+        ax.set_ylabel("loss (nats)")
     _legend(figure)
     return save(figure, out, "own_terms")
 
@@ -120,7 +121,7 @@ def _panel(
     ax.set_xticks(ticks, labels=names, rotation=90, fontsize=6)
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-1, len(strategies) * width - 1)
-    ax.margins(y=0.14)  # room for the names
+    ax.margins(y=0.2 if any("(" in s for s in strategies) else 0.14)  # room for the names
 
 
 def _measured(
