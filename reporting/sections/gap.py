@@ -56,7 +56,7 @@ SECTION = Section(
         "around the conditional mean given the mask, without R3, they come near it.",
     ),
     records=("expansion_gap", "digit_nets"),
-    figures=("gap",),
+    figures=("terms", "gap"),
     findings=lambda records: [tables_gap.summary_sentence(dict(records))],
     tables=_tables,
 )
