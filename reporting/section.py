@@ -40,7 +40,7 @@ class Column:
             return ""
         if self.digits is None or not _is_number(value):
             return str(value)
-        text = f"{value * self.scale:,.{self.digits}f}"
+        text = f"{round(value * self.scale, self.digits) + 0.0:,.{self.digits}f}"  # + 0.0: no minus zero
         error: Any = row.get(f"{self.name}_{self.error}") if self.error else None
         return text if _nothing(error) else f"{text} ± {error * self.scale:.{self.digits}f}"
 
