@@ -32,7 +32,7 @@ def caption(records: Mapping[str, Any]) -> str:
 def draw(records: Path, out: Path) -> list[Path]:
     """A reliability diagram and a dot plot."""
     result = load(records, "reliability")
-    figure = Figure(figsize=(PAGE, 3.6))
+    figure = Figure(figsize=(PAGE, 3.3))
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
     _diagram(left, result["rows"])
     _damage(right, result["stress"])

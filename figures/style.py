@@ -44,7 +44,7 @@ NAMES = {
 }
 LAWS = {"exact": "exact law", "paper": "paper's law"}
 # For what is no strategy (methods, graphs, designs): Paul Tol's muted palette, so that strategies keep their colours.
-INDIGO, WINE, TEAL, ROSE, CYAN, GREY = "#332288", "#882255", "#44AA99", "#CC6677", "#88CCEE", "#888888"
+INDIGO, WINE, TEAL, ROSE, CYAN, GREY = "#332288", "#882255", "#44AA99", "#CC6677", "#88CCEE", "#BBBBBB"
 SIGNED, SEQUENTIAL, MASK = "RdBu_r", "viridis", "gray"  # maps: diverging, perceptually uniform, weights in [0, 1]
 
 

@@ -89,5 +89,5 @@ def test_a_second_run_is_read_and_an_untrained_network_fails_its_check(study):
 def test_the_figure_is_drawn_from_the_record(study, tmp_path):
     use_style()
     assert [f.name for f in figure.draw(study[0], tmp_path)] == ["designed_law.pdf", "designed_law.png"]
-    assert len(figure.CAPTION) > 100
+    assert " networks with one standard error" in figure.caption({"designed_law": study[1]})
     assert set(figure.TRAINING) == {*designed_law.KNOWN, *designed_law.WISHES}

@@ -198,7 +198,6 @@ def test_the_code_of_the_page_runs(capsys):
 
 def test_tables_and_figures_of_the_tiny_record(tiny, tmp_path):
     _, record, folder = tiny
-    result = record["result"]
     assert len(tables_first_layer.sizes(record).splitlines()) == 2 + 7 + 2
     assert len(tables_first_layer.metrics(record).splitlines()) == 2 + 7
     assert len(tables_first_layer.control(record).splitlines()) == 2 + 5
@@ -207,7 +206,7 @@ def test_tables_and_figures_of_the_tiny_record(tiny, tmp_path):
     assert len(tables_first_layer.expectations(record).splitlines()) == 2 + 6 + 2
     assert "on 14 trained networks" in tables_first_layer.ledger(record)
     assert "2 softplus networks of each kind" in tables_first_layer.setting(record)
-    assert "mean over 2 networks" in figure.caption(result)
-    assert "(6 of 48)" in figure.caption_filters(result)
+    assert "mean over n = 2 networks" in figure.caption({"first_layer": record})
+    assert "(6 of 48)" in figure.caption_filters({"first_layer": record})
     for draw in (figure.draw, figure.draw_filters):
         assert all(p.exists() for p in draw(folder, tmp_path))

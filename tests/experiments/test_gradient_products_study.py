@@ -135,6 +135,6 @@ def test_pages_are_made_from_the_record(tiny, tmp_path):
     turned = copy.deepcopy(record)
     turned["result"]["expectations"][0] |= {"holds": True}
     assert "so it is" in tables_products.ledger(turned)
-    assert "mean over 2 networks" in figure.caption(record["result"])
+    assert "mean over n = 2 networks" in figure.caption({"gradient_products": record})
     for draw in (figure.draw, figure.draw_r2):
         assert all(p.exists() for p in draw(folder, tmp_path))
