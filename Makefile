@@ -7,7 +7,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 # One thread per process: the work is spread over processes, and sums do not depend on the number of threads.
 SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: install reproduce records test lint studies bench clean
+.PHONY: install reproduce report records test lint studies bench clean
 
 install: $(STAMP)
 
@@ -19,6 +19,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 reproduce: install            ## train, measure, draw: tables and figures under results/
 	$(SINGLE) $(BIN)/python -m experiments.reproduce --jobs $(JOBS)
+	@$(BIN)/python -m reporting.build
+
+report: install               ## figures and one page from the records: report/index.html
+	@$(BIN)/python -m reporting.build
 
 records: reproduce            ## replace the committed records, figures and tables by those of results/
 	$(BIN)/python -m experiments.publish
@@ -55,4 +59,4 @@ bench: install                ## time and memory, as ratios within one run
 	$(BIN)/python -m experiments.bench_graph
 
 clean:
-	rm -rf $(VENV) results build *.egg-info .mypy_cache .ruff_cache
+	rm -rf $(VENV) results report build *.egg-info .mypy_cache .ruff_cache

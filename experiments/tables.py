@@ -14,6 +14,7 @@ from typing import Any
 import tyro
 
 from experiments import (
+    claims,
     tables_accuracy,
     tables_bench,
     tables_designed,
@@ -68,7 +69,7 @@ def load_all(folder: Path) -> Records:
 
 def blocks(records: Records) -> dict[str, str]:
     """Every generated block by its name."""
-    return {
+    found = {
         "main-table": tables_gap.main_table(records, matched=True),
         "setting": tables_gap.setting(records),
         "accuracy": tables_gap.accuracy_table(records),
@@ -115,6 +116,7 @@ def blocks(records: Records) -> dict[str, str]:
         **tables_theory_training.blocks(records),
         **{f"caption-{name.replace('_', '-')}": text for name, text in make.captions(records).items()},
     }
+    return {**found, "ledger": claims.ledger(found)}
 
 
 def fill(page: str, records: Records) -> str:

@@ -24,10 +24,12 @@ from figures import (
     laws,
     masks,
     order_ladder,
+    own,
     reliability,
     remainder,
     robust,
     tasks,
+    terms,
     theory_training,
 )
 from figures.style import use_style
@@ -52,6 +54,7 @@ FIGURES: dict[str, Drawing] = {
     "masks": Drawing(masks.draw, masks.caption, ("mask_gallery",)),
     "coefficients": Drawing(coefficients.draw, coefficients.caption, ("mask_coefficients",)),
     "gap": Drawing(gap.draw, gap.caption, ("expansion_gap",)),
+    "terms": Drawing(terms.draw, terms.caption, terms.RECORDS),
     "remainder": Drawing(remainder.draw, remainder.caption, ("remainder_order",)),
     "laws": Drawing(laws.draw, laws.caption, ("law_zoo",)),
     "alpha": Drawing(alpha.draw, alpha.caption, ("alpha_sweep",)),
@@ -73,6 +76,13 @@ BENCHMARKS: dict[str, Drawing] = {
     "order_ladder": Drawing(order_ladder.draw, order_ladder.caption, ("order_ladder",)),
     "dropmix": Drawing(dropmix.draw, dropmix.caption, ("dropmix",)),
     "dropmix_hardness": Drawing(dropmix.draw_hardness, dropmix.caption_hardness, ("dropmix",)),
+}
+
+# Of a model of one's own, from the record that ``experiments.compare`` makes.
+OWN: dict[str, Drawing] = {
+    "own_terms": Drawing(terms.draw_own, terms.own_caption, terms.OWN_RECORDS),
+    "own_ladder": Drawing(own.draw_ladder, own.ladder_caption, own.RECORDS),
+    "own_coefficients": Drawing(own.draw_coefficients, own.coefficients_caption, own.RECORDS),
 }
 
 

@@ -1,0 +1,248 @@
+"""A model of the user's own: made by a factory, weights from a safetensors file, normalisation inside, in eval mode."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from experiments.images import DataSet
+from experiments.models import initial_weights
+from experiments.networks import Normalised
+from msda_theory.checks import check_eval
+from msda_theory.data import ImageData
+
+FRESH = "-"  # in place of a file of weights
+_SHOWN = 3  # names in a message, of each kind
+_WRAPPERS = ("module.", "_orig_mod.")  # prefixes by DataParallel and torch.compile
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a model is made of.
+
+    Attributes:
+        name: in tables and files.
+        factory: ``module:function``.
+        weights: safetensors file, or ``-`` for the weights that the factory gives with ``seed``.
+    """
+
+    name: str
+    factory: str
+    weights: str = FRESH
+
+
+@dataclass(frozen=True, eq=False)
+class OwnModel:
+    """A model ready to be measured.
+
+    Attributes:
+        net: images in [0, 1] to logits, in eval mode.
+        weights_sha256: digest of the weights file, or of the fresh weights.
+        code_sha256: digest of the source of the factory's module.
+        notes: what was done on the way that the user may not expect.
+    """
+
+    net: nn.Module
+    weights_sha256: str
+    code_sha256: str
+    notes: tuple[str, ...]
+
+
+def own_model(spec: Spec, data: DataSet, *, mean: Sequence[float], std: Sequence[float], seed: int) -> OwnModel:
+    """Make the model, load its weights, put it into eval mode; float64, on the CPU.
+
+    The factory is called with those of ``num_classes``, ``classes``, ``channels`` and ``image`` (the side of square
+    images) that it takes by name, and with ``num_classes`` if it takes any name. Weights of ``experiments.train`` hold
+    the normalisation of their training, which is then used in place of ``mean`` and ``std``.
+
+    Args:
+        spec: factory and weights.
+        data: gives the number of classes and the shape of the images.
+        mean, std: of each channel; the network sees ``(x - mean) / std``. Empty: images in [0, 1] as they are.
+        seed: of fresh weights; the global random state is left as it was.
+
+    Raises:
+        ValueError: a factory that is not ``module:function`` or needs other arguments, weights that do not fit.
+        TypeError: a factory that is not callable or returns no module.
+        FileNotFoundError: no such file of weights.
+    """
+    make = _factory(spec.factory)
+    options = _arguments(make, spec.factory, data)
+    with initial_weights(seed):
+        net = make(**options)
+    if not isinstance(net, nn.Module):
+        raise TypeError(
+            f"expected {spec.factory} to return a torch.nn.Module, got {type(net).__name__}; return the network itself."
+        )
+    notes = [f"made by {spec.factory}({', '.join(f'{k}={v}' for k, v in options.items())})"]
+    net = net.double()
+    if spec.weights == FRESH:
+        digest = _state_digest(net.state_dict())
+        notes.append(f"no weights given: fresh ones of seed {seed}")
+        model = Normalised(net, mean, std) if mean else net
+    else:
+        content = _read(Path(spec.weights))
+        digest = hashlib.sha256(content).hexdigest()
+        model, note = _loaded(net, _tensors(content, spec.weights), spec, mean, std)
+        notes += note
+    return OwnModel(_in_eval_mode(model, notes), digest, _source_digest(make), tuple(notes))
+
+
+def check_outputs(model: nn.Module, spec: Spec, data: ImageData, name: str) -> None:
+    """Raise unless the model takes the images of data set ``name`` and gives one output for each class.
+
+    Raises:
+        ValueError: with what was expected.
+    """
+    x = data.x[:2]
+    try:
+        with torch.no_grad():
+            f = model(x)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{spec.name}: the model does not take images {list(x.shape)} of {name} ({error}); give data of the size "
+            "and channels that it was made for."
+        ) from error
+    if isinstance(f, Tensor) and f.ndim == 2 and f.shape[1] != data.num_classes:
+        raise ValueError(
+            f"{spec.name}: expected {data.num_classes} outputs, one for each class of {name}, got {f.shape[1]}; give "
+            "the data set the model was trained on, or a factory that takes num_classes."
+        )
+
+
+def _factory(text: str) -> Callable[..., Any]:
+    module, colon, function = text.partition(":")
+    if not (module and colon and function.isidentifier()):
+        raise ValueError(
+            f"expected --model as module:function, as in my_package.nets:resnet, got {text!r}; name the module as in "
+            "an import statement and the function that makes the model."
+        )
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except ImportError as error:
+        raise ValueError(
+            f"the module of --model {text} does not import ({error}); run from the folder that holds it, or put that "
+            "folder on PYTHONPATH."
+        ) from error
+    except AttributeError as error:
+        raise ValueError(f"the module of --model {text} has no {function!r} ({error}); correct the name.") from error
+    if not callable(make):
+        raise TypeError(
+            f"expected --model {text} to name a function or a class that makes the model, got {type(make).__name__}; "
+            "wrap it in a function."
+        )
+    return make
+
+
+def _arguments(make: Callable[..., Any], text: str, data: DataSet) -> dict[str, int]:
+    """What of the data the factory takes."""
+    takes = inspect.signature(make).parameters
+    channels, height, width = data.shape
+    known = {"num_classes": data.classes, "classes": data.classes, "channels": channels}
+    if height == width:
+        known["image"] = height
+    needed = [
+        p.name
+        for p in takes.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in known
+    ]
+    if needed:
+        raise ValueError(
+            f"expected a factory that needs no arguments, or of {list(known)}, got {text}, which needs {needed}; wrap "
+            "it in a function that fills them in."
+        )
+    named = {k: v for k, v in known.items() if k in takes}
+    if not named and any(p.kind is p.VAR_KEYWORD for p in takes.values()):
+        named = {"num_classes": data.classes}
+    return named
+
+
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError(f"--weights {path} is not a file; correct the path, or leave it out for fresh weights.")
+    return path.read_bytes()
+
+
+def _tensors(content: bytes, path: str) -> dict[str, Tensor]:
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise ValueError(
+            f"--weights {path} is not a safetensors file ({error}); pickles are not read, convert it where you trust "
+            "it: safetensors.torch.save_file(model.state_dict(), path)."
+        ) from error
+
+
+def _loaded(
+    net: nn.Module, weights: dict[str, Tensor], spec: Spec, mean: Sequence[float], std: Sequence[float]
+) -> tuple[nn.Module, list[str]]:
+    """The network with its weights, and normalisation around it; what to note."""
+    for prefix in _WRAPPERS:
+        if weights and all(k.startswith(prefix) for k in weights) and prefix + next(iter(net.state_dict())) in weights:
+            weights = {k.removeprefix(prefix): v for k, v in weights.items()}
+    if {"mean", "std"} <= set(weights) and all(k.startswith("net.") for k in set(weights) - {"mean", "std"}):
+        model = Normalised(net, weights["mean"].flatten().tolist(), weights["std"].flatten().tolist())
+        _fit(model, weights, spec)
+        return model, ["normalisation from the weights file, as experiments.train writes it"]
+    _fit(net, weights, spec)
+    return (Normalised(net, mean, std) if mean else net), []
+
+
+def _fit(net: nn.Module, weights: dict[str, Tensor], spec: Spec) -> None:
+    own = net.state_dict()
+    wrong = [
+        f"{k} is {list(weights[k].shape)} for {list(own[k].shape)}"
+        for k in own
+        if k in weights and own[k].shape != weights[k].shape
+    ]
+    problems = [
+        ("missing", [k for k in own if k not in weights]),
+        ("unexpected", sorted(k for k in weights if k not in own)),
+        ("of another shape", wrong),
+    ]
+    found = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in problems if names)
+    if found:
+        raise ValueError(
+            f"--weights {spec.weights} do not fit the model of {spec.factory} ({found}); give the file that was saved "
+            "from a model of this factory."
+        )
+    net.load_state_dict(weights)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+
+
+def _in_eval_mode(model: nn.Module, notes: list[str]) -> nn.Module:
+    try:
+        check_eval(model)
+    except ValueError:
+        notes.append("BatchNorm or Dropout was in train mode: put into eval mode")
+    return model.eval().requires_grad_(False)
+
+
+def _state_digest(state: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _source_digest(make: Callable[..., Any]) -> str:
+    """Of the file that defines the factory; empty where there is none."""
+    try:
+        text = inspect.getsource(inspect.getmodule(make) or make)
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,55 @@
+"""A model of one's own: the laws of the strategies at its image size, and R2 by pixel distance."""
+
+from __future__ import annotations
+
+from figures.style import LAWS, NAMES
+from reporting.section import Column, Records, Section, Table, flat, named
+
+
+def _tables(records: Records) -> list[Table]:
+    result = records["compare"]["result"]
+    return [
+        Table(
+            "laws",
+            "The law of each strategy at this image size",
+            named(flat(result["laws"]), strategy=NAMES, law=LAWS),
+            (
+                Column("strategy", "strategy"),
+                Column("law", "law"),
+                Column("taken", "mean share taken", 3),
+                Column("diagonal", "mean a_jj", 4),
+                Column("label_weight", "label weight", 3, error="se"),
+                Column("label_error", "label error", 3, error="se"),
+                Column("provenance method", "moments by"),
+                Column("provenance error", "error of the moments", 6),
+            ),
+            "Label weights are drawn: ± standard error.",
+        ),
+        Table(
+            "distance",
+            "R2 at the data, exact over these images",
+            named(flat(result["distance"]["rows"], lists=True), strategy=NAMES, law=LAWS),
+            (
+                Column("model", "model"),
+                Column("strategy", "mixed with"),
+                Column("law", "law"),
+                Column("r2", "R2 (nats)", 5),
+            ),
+            "The data hold its parts from pairs at distance 0, 1, 2, ... pixels.",
+        ),
+    ]
+
+
+SECTION = Section(
+    key="own-laws",
+    order=30,
+    title="Which pixel pairs are regularized?",
+    text=(
+        "The coefficient a(p) of pixel pairs is the strategy's alone; R2 weights the products of the model's input "
+        "gradients with it.",
+    ),
+    records=("compare",),
+    figures=("own_coefficients",),
+    tables=_tables,
+    page="own",
+)
