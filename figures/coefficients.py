@@ -36,7 +36,8 @@ def draw(records: Path, out: Path) -> list[Path]:
     size = max(c["size"] for c in curves)
     curves = [c for c in curves if c["size"] == size]
     figure = Figure(figsize=(PAGE, 5.1))
-    above, below = figure.subfigures(2, 1, height_ratios=(2.25, 2.85))
+    panels: Any = figure.subfigures(2, 1, height_ratios=(2.25, 2.85))
+    above, below = panels
     _against_distance(above, curves, size)
     _maps(below, curves, size)
     return save(figure, out, "coefficients")

@@ -33,7 +33,10 @@ SHARE = 1 / 6  # the published one
 MAIN = {"hard": 0.0, "dropmix": SHARE, "mixup": 1.0}  # the share of each training of the main comparison
 GRAPHS = {"cora": ("Cora", INDIGO, "o"), "citeseer": ("CiteSeer", WINE, "s")}
 OTHER = (TEAL, ROSE, GREY)
-VIEWS = {"local": ("local view", TEAL, "-"), "global": ("global view", ROSE, "--")}
+VIEWS: dict[str, tuple[str, str, Any]] = {  # label, colour, line style
+    "local": ("local view", TEAL, "-"),
+    "global": ("global view", ROSE, "--"),
+}
 TITLES = {"none": "trained without mixing", "dropmix": "trained with DropMix"}
 LOW, HIGH = 0.15, 0.95
 MEASURES = {  # of the record: label of the axis, factor

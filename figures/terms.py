@@ -39,7 +39,7 @@ CAPTION = (
     "is their sum. The marker and the dotted line are the measured loss. At the data the sum stays below the measured "
     "loss in every panel, far below on networks trained without mixing, and the base there is the loss at the data "
     "itself; at the mask the base and R2 come close to it, and R3 pulls down on softplus networks. ReLU networks have "
-    "no R3. Means over {networks} networks, {images} training images and {draws} draws an image; error bars are "
+    "no R3. Means over n = {networks} networks, {images} training images and {draws} draws an image; error bars are "
     "standard errors of the measured loss over networks."
 )
 OWN_CAPTION = (

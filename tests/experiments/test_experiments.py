@@ -112,7 +112,7 @@ def test_remainder_and_masks(folder):
     small = mask_coefficients.run(mask_coefficients.Config(sizes=(6,)), folder=folder)
     assert all(c["holds"] for c in small["result"]["checks"])
     masks = mask_gallery.run(mask_gallery.Config(size=16), folder=folder)["result"]["masks"]
-    assert set(masks) == {"mixup", "cutmix", "hmix", "gmix"}
+    assert set(masks) == {"mixup", "cutmix", "hmix", "gmix", "field"}
 
 
 def test_digits_are_standardised_and_split():
