@@ -7,7 +7,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 # One thread per process: the work is spread over processes, and sums do not depend on the number of threads.
 SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: install reproduce records test lint studies bench clean
+.PHONY: install reproduce records test lint docs studies bench clean
 
 install: $(STAMP)
 
@@ -30,6 +30,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: install                 ## the documentation site, under site/: open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 studies: install              ## longer experiments, of which the records are committed; the last needs MSDA_DATA and hours
 	$(SINGLE) $(BIN)/python -m experiments.first_layer --jobs $(JOBS)
@@ -55,4 +58,4 @@ bench: install                ## time and memory, as ratios within one run
 	$(BIN)/python -m experiments.bench_graph
 
 clean:
-	rm -rf $(VENV) results build *.egg-info .mypy_cache .ruff_cache
+	rm -rf $(VENV) results site build *.egg-info .mypy_cache .ruff_cache

@@ -1,7 +1,7 @@
 """Links that hold in the repository, rewritten for the site.
 
-A page links to files by their path in the repository, which is what GitHub follows. In the site pages of docs/ lie at the
-root; a module of the package stands for its page of the reference; any other file is copied into ``source/``.
+A page links to files by their path in the repository, which is what GitHub follows. In the site pages of docs/ lie at
+the root; a module of the package stands for its page of the reference; any other file is copied into ``source/``.
 """
 
 from __future__ import annotations
