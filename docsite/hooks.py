@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from docsite import equations, links, reference
-
-ROOT = Path(__file__).parents[1]
 
 
 def _repository_path(file: File) -> str:
@@ -31,15 +28,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, text in reference.pages().items():
         files.append(File.generated(config, name, content=text))
     for name in links.PAGES:
-        files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+        files.append(File.generated(config, name, abs_src_path=str(reference.ROOT / name)))
     wanted: set[str] = set()
     for file in files.documentation_pages():
         if not file.src_uri.startswith("api/"):
             wanted |= links.copied(file.content_string, _repository_path(file))
     for path in sorted(wanted):
-        if not (ROOT / path).is_file():
-            raise FileNotFoundError(f"A page links to {path}, which is no file of the repository; correct the link.")
-        files.append(File.generated(config, links.address(path), abs_src_path=str(ROOT / path)))
+        files.append(File.generated(config, links.address(path), abs_src_path=str(reference.ROOT / path)))
     return files
 
 

@@ -59,6 +59,13 @@ def rewrite(markdown: str, page: str) -> str:
 
 
 def copied(markdown: str, page: str) -> set[str]:
-    """Paths of the files outside docs/ that the page links to and the site has to carry."""
-    found = {path for _, path, _ in targets(markdown, page)}
-    return {path for path in found if address(path).startswith("source/")}
+    """Paths of the files outside docs/ that the page links to and the site has to carry.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    found = {path for _, path, _ in targets(markdown, page) if address(path).startswith("source/")}
+    for path in sorted(found):
+        if not (reference.ROOT / path).is_file():
+            raise FileNotFoundError(f"{page} links to {path}, which is no file of the repository; correct the link.")
+    return found

@@ -27,7 +27,7 @@ def module_name(path: Path) -> str:
 
 def address(module: str) -> str:
     """Path of the module's page in the site's sources."""
-    return "api/index.md" if module == PACKAGE else f"api/{module.removeprefix(PACKAGE + '.')}.md"
+    return "api/index.md" if module == PACKAGE else f"api/{module.removeprefix(PACKAGE + '.').replace('.', '/')}.md"
 
 
 @cache
