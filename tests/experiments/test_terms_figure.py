@@ -81,7 +81,7 @@ def test_terms_differ_in_lightness_and_from_the_colours_of_strategies():
 
 def test_the_caption_takes_its_numbers_from_the_record():
     record = read_record(RECORDS / "expansion_gap.json")
-    assert "Means over 3 networks, 256 training images and 12 draws an image" in terms.caption(
+    assert "Means over n = 3 networks, 256 training images and 12 draws an image" in terms.caption(
         {"expansion_gap": record}
     )
     other = json.loads(json.dumps(record))
