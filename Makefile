@@ -7,7 +7,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 # One thread per process: the work is spread over processes, and sums do not depend on the number of threads.
 SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: install reproduce report records test lint studies bench clean
+.PHONY: install reproduce report records test lint docs studies bench clean
 
 install: $(STAMP)
 
@@ -35,6 +35,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: install                 ## the documentation site, under site/: open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 studies: install              ## longer experiments, of which the records are committed; the last needs MSDA_DATA and hours
 	$(SINGLE) $(BIN)/python -m experiments.first_layer --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.task_winners --jobs $(JOBS)
@@ -59,4 +62,4 @@ bench: install                ## time and memory, as ratios within one run
 	$(BIN)/python -m experiments.bench_graph
 
 clean:
-	rm -rf $(VENV) results report build *.egg-info .mypy_cache .ruff_cache
+	rm -rf $(VENV) results report site build *.egg-info .mypy_cache .ruff_cache

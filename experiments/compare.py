@@ -32,7 +32,7 @@ from experiments.data import DataSet, load_data
 from experiments.images import balanced
 from experiments.own_config import Config, Execution, check_config, command
 from experiments.own_measures import by_distance, law_summary, measure
-from experiments.own_models import OwnModel, Spec, check_outputs, own_model
+from experiments.own_models import OwnModel, Spec, check_outputs, own_model, with_outputs
 from experiments.own_tables import table
 from experiments.parallel import spread
 from experiments.record import cached, check, code_digest, current, finish
@@ -122,7 +122,7 @@ def _model(config: Config, spec: Spec, data: DataSet, images: ImageData, how: Ex
     found.net.to(how.where, getattr(torch, config.precision))
     check_outputs(found.net, spec, images, config.data)
     check_model(found.net, images, SoftmaxCrossEntropy())
-    return found
+    return with_outputs(found, images)
 
 
 def _digest(images: ImageData) -> str:

@@ -118,7 +118,9 @@ def check_config(config: Config) -> None:
             f"got {names}; give --names."
         )
     if not config.strategies or not config.options.laws or not config.options.points:
-        raise ValueError("expected at least one strategy, law and point to compare, got none of one; name some.")
+        raise ValueError(
+            "nothing to compare: --strategies, --laws and --points need a value each; give it or leave the option out."
+        )
     for law in config.options.laws:
         check_law(law)
     for at in config.options.points:

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from msda_theory.checks import check_eval
 from msda_theory.data import ImageData
 
 FRESH = "-"  # in place of a file of weights
+_SEEN = 32  # images whose outputs are in the digest
 _SHOWN = 3  # names in a message, of each kind
 _WRAPPERS = ("module.", "_orig_mod.")  # prefixes by DataParallel and torch.compile
 
@@ -48,7 +49,7 @@ class OwnModel:
     Attributes:
         net: images in [0, 1] to logits, in eval mode.
         weights_sha256: digest of the weights file, or of the fresh weights.
-        code_sha256: digest of the source of the factory's module.
+        code_sha256: digest of the source of the factory's module, then of outputs, see `with_outputs`.
         notes: what was done on the way that the user may not expect.
     """
 
@@ -96,6 +97,18 @@ def own_model(spec: Spec, data: DataSet, *, mean: Sequence[float], std: Sequence
         model, note = _loaded(net, _tensors(content, spec.weights), spec, mean, std)
         notes += note
     return OwnModel(_in_eval_mode(model, notes), digest, _source_digest(make), tuple(notes))
+
+
+def with_outputs(model: OwnModel, data: ImageData) -> OwnModel:
+    """The model with outputs on some images in its digest: its code may be spread over many modules.
+
+    Outputs are rounded to three digits of the largest, so that rounding errors hardly ever count as another model.
+    """
+    with torch.no_grad():
+        f = model.net(data.x[:_SEEN]).double().cpu().numpy()
+    rounded = (f / max(float(abs(f).max()), 1e-300)).round(3) + 0.0  # no negative zeros
+    digest = hashlib.sha256(rounded.tobytes()).hexdigest()
+    return replace(model, code_sha256=f"{model.code_sha256}:{digest}")
 
 
 def check_outputs(model: nn.Module, spec: Spec, data: ImageData, name: str) -> None:

@@ -181,7 +181,8 @@ def calibration_error(
     Args:
         confidence: [m], in [0, 1].
         correct: [m], bool.
-        bins, binning: as in `calibration_of`.
+        bins: as in `calibration_of`.
+        binning: as in `calibration_of`.
         norm: ``"l1"``, ``"l2"`` or ``"max"``.
 
     Raises:

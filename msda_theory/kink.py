@@ -75,7 +75,8 @@ def kink(
         scale: t in (0, 1].
         draws: pairs for each image, at least 2.
         rng: source of the draws.
-        batch_size, memory: as in `expand`.
+        batch_size: as in `expand`.
+        memory: as in `expand`.
 
     Raises:
         ValueError: scale outside (0, 1]; as `expand`.

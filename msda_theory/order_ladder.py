@@ -79,7 +79,8 @@ def order_ladder(
         scale: t in (0, 1]; every step is ``t q (r - x)``, and the first moment shrinks with it (Section 3.3).
         draws: pairs for each image, at least 2.
         rng: source of the draws; one integer is taken from it.
-        batch_size, memory: as in `expand`.
+        batch_size: as in `expand`.
+        memory: as in `expand`.
         engines: ``Engines(model, data.x)`` from earlier calls with this model and images of this kind, to save traces.
 
     Raises:

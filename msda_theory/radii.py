@@ -71,7 +71,9 @@ def order_radii(
     loss rises by no more than rounding say nothing and are left out.
 
     Args:
-        model, data, strategies: as in `order_ladder`.
+        model: as in `order_ladder`.
+        data: as in `order_ladder`.
+        strategies: as in `order_ladder`.
         scales: t, increasing, in (0, 1].
         tolerance: error allowed, as a share of the rise at the same t.
         rng: source of the draws; one integer is taken from it.

@@ -36,7 +36,8 @@ def tile_rungs(
 
     Args:
         engines: of the model.
-        data, loss: as in `order_ladder`.
+        data: as in `order_ladder`.
+        loss: as in `order_ladder`.
         tile: the draws.
         at: point of expansion.
         qbar: first moment of q, for ``at="mean"``.

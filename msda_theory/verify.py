@@ -87,7 +87,8 @@ def remainder_order(
         order: Gauss nodes for each interval of lam in the enumeration; ``"enumerated"`` only.
         draws: pairs for each image; ``"paired"`` only.
         rng: required by ``"paired"``.
-        batch_size, memory: as in `expand`; ``"paired"`` only.
+        batch_size: as in `expand`; ``"paired"`` only.
+        memory: as in `expand`; ``"paired"`` only.
 
     Warns:
         UserWarning: images in float32.

@@ -1,4 +1,4 @@
-"""Documentation that must stay true: cited equations exist, the README's code runs."""
+"""Documentation that must stay true: cited equations exist, the code of every page runs, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ import re
 import sys
 import types
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from libraries import timm_mixup, torchvision_v2
 from naive import as_users_run_it
+from pages import NAMES, PAGES, ROOT, anchors, blocks, links, prose
 
-ROOT = Path(__file__).parents[1]
-THEORY, README, LAWS = ROOT / "docs" / "theory.md", ROOT / "README.md", ROOT / "docs" / "laws.md"
-FIRST_LAYER = ROOT / "docs" / "first_layer.md"
-TRAINING = ROOT / "docs" / "training.md"
-ROBUSTNESS = ROOT / "docs" / "robustness.md"
-DROPMIX = ROOT / "docs" / "dropmix.md"
-THEORY_TRAINING = ROOT / "docs" / "theory_training.md"
+THEORY = ROOT / "docs" / "theory.md"
 LABEL = r"\(\d+[a-z]?\)"
 CITATION = re.compile(rf"Eqs?\.\s+({LABEL}(?:(?:,|,?\s+and|\s+to|\s+or)\s+{LABEL})*)")
 
@@ -69,81 +65,94 @@ def test_every_equation_mentioned_in_the_page_exists():
     assert mentioned <= tags, f"mentioned, but not tagged: {sorted(mentioned - tags)}"
 
 
-def blocks(page: Path) -> list[tuple[int, str]]:
-    """First line and text of every python block."""
-    text = page.read_text(encoding="utf-8")
-    found = re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return [(text[: m.start()].count("\n") + 2, m.group(1)) for m in found]
-
-
 def run_blocks(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """All python blocks of a page, in order and in one namespace; those that need a missing package left out."""
     module = types.ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", module)  # dataclasses look their module up
     namespace = vars(module)
-    assert blocks(page), f"{page.name} has no python block"
-    for line, block in blocks(page):
-        if "import kornia" in block and importlib.util.find_spec("kornia") is None:
+    for block in (b for b in blocks(page) if b.language == "python"):
+        if "import kornia" in block.body and importlib.util.find_spec("kornia") is None:
             continue
         try:
             with as_users_run_it():
-                exec(compile("\n" * (line - 1) + block, str(page), "exec"), namespace)
+                exec(compile("\n" * (block.line - 1) + block.body, str(page), "exec"), namespace)
         except Exception as error:
-            pytest.fail(f"{page.name}, block at line {line}: {type(error).__name__}: {error}")
+            pytest.fail(f"{page.name}, block at line {block.line}: {type(error).__name__}: {error}")
     return namespace
 
 
-@pytest.mark.filterwarnings("ignore:Port .* is already in use")
-def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run_blocks(README, monkeypatch)
-
-
-def test_the_code_of_the_page_on_laws_runs(tmp_path, monkeypatch):
-    """With the libraries themselves where they are installed, imported as far as their transforms need."""
+def with_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """timm and torchvision themselves, imported as far as their transforms need."""
     timm, v2 = timm_mixup(), torchvision_v2()
     for name, module in (("timm", timm), ("timm.data", timm), ("timm.data.mixup", timm)):
         monkeypatch.setitem(sys.modules, name, module)
     assert sys.modules["torchvision.transforms.v2"] is v2
-    monkeypatch.chdir(tmp_path)
-    laws = run_blocks(LAWS, monkeypatch)
-    assert laws["law_of_timm"].shape == (224, 224)
-    assert laws["law_of_torchvision"].name == "CutMix"
 
 
-def test_the_code_of_the_page_on_the_first_layer_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert "form" in run_blocks(FIRST_LAYER, monkeypatch)
+BEFORE = {"docs/laws.md": with_libraries}
+AFTER = {  # what must have come of a page's code
+    "docs/laws.md": lambda found: (
+        found["law_of_timm"].shape == (224, 224) and found["law_of_torchvision"].name == "CutMix"
+    ),
+    "docs/training.md": lambda found: len(found["outcome"].records) == 3 and not found["outcome"].failures,
+    "docs/theory_training.md": lambda found: set(found["found"].terms) == {"r2"},
+    "docs/dropmix.md": lambda found: found["terms"].clean > 0,
+    "docs/robustness.md": lambda found: {"first", "report"} <= set(found),
+    "docs/first_layer.md": lambda found: "form" in found,
+}
+RUN = [page for page in PAGES if any(b.language == "python" for b in blocks(page))]
 
 
-def test_the_code_of_the_page_on_training_runs(tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore:Port .* is already in use")
+@pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+    name = str(page.relative_to(ROOT))
     monkeypatch.setenv("RUNS", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    outcome = run_blocks(TRAINING, monkeypatch)["outcome"]
-    assert len(outcome.records) == 3
-    assert not outcome.failures
+    BEFORE.get(name, lambda _: None)(monkeypatch)
+    found = run_blocks(page, monkeypatch)
+    assert AFTER.get(name, lambda _: True)(found)
 
 
-def test_the_code_of_the_page_on_dropmix_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert "terms" in run_blocks(DROPMIX, monkeypatch)
+def test_pages_with_code_are_found():
+    assert len(RUN) > 12
+    assert {str(page.relative_to(ROOT)) for page in RUN} >= {"README.md", *BEFORE, *AFTER}
 
 
-def test_the_code_of_the_page_on_robustness_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert {"first", "report"} <= set(run_blocks(ROBUSTNESS, monkeypatch))
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_block_is_of_a_kind_that_is_checked(page):
+    """A block of Python under another name, or indented, would not be run."""
+    for block in blocks(page):
+        assert block.language in ("python", "sh", "text"), f"{page.name}, line {block.line}: {block.language!r}"
+        assert not block.indent, f"{page.name}, line {block.line}: indented"
+    assert len(re.findall(r"^[ \t]*```", page.read_text(encoding="utf-8"), re.MULTILINE)) == 2 * len(blocks(page))
 
 
-def test_the_code_of_the_page_on_training_on_the_theory_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    found = run_blocks(THEORY_TRAINING, monkeypatch)["found"]
-    assert set(found.terms) == {"r2"}
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_of_a_page_lead_somewhere(page):
+    """As GitHub follows them: files of the repository, and anchors of headings."""
+    broken = []
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        target = (page.parent / path).resolve() if path else page
+        there = target.is_file() and ROOT in target.parents
+        if not there or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken, f"{page.relative_to(ROOT)} links to {broken}"
 
 
-def test_links_of_the_readme_to_files_exist():
-    text = README.read_text(encoding="utf-8")
-    targets = [
-        t.split("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in t and not t.startswith("#")
-    ]
-    missing = [t for t in targets if t and not (ROOT / t).exists()]
-    assert not missing, f"README.md links to {missing}"
+def test_anchors_are_those_of_github():
+    assert {"3-the-expansion", "31-three-terms", "62-cutmix"} <= anchors(THEORY)
+    assert "the-order-ladder-and" not in anchors(THEORY)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_lists_start_after_an_empty_line(page):
+    """GitHub reads a list that follows a paragraph at once; the site's Markdown would run it into the paragraph."""
+    lines = prose(page).splitlines()
+    item = re.compile(r"\s*(?:[-*]|\d+\.) ")
+    for before, line in pairwise(lines):
+        starts = item.match(line) and before.strip() and not before.startswith((" ", "<!--")) and not item.match(before)
+        assert not starts, f"{page.name}: {line}"

@@ -29,7 +29,9 @@ def raises() -> dict[tuple[str, ...], list[str]]:
     """Fragments of each message -> where it is raised."""
     found: dict[tuple[str, ...], list[str]] = {}
     for path in (
-        p for folder in ("msda_theory", "experiments", "figures") for p in sorted((ROOT / folder).rglob("*.py"))
+        p
+        for folder in ("msda_theory", "experiments", "figures", "docsite")
+        for p in sorted((ROOT / folder).rglob("*.py"))
     ):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             # A claim that fails ends an experiment with its status, not with a message.

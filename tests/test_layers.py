@@ -12,7 +12,7 @@ import pytest
 import msda_theory
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("msda_theory", "experiments", "figures", "reporting")
+PACKAGES = ("msda_theory", "experiments", "figures", "reporting", "docsite")
 
 # Level of each module of the package; a name ending in "." stands for everything below it.
 LEVELS: list[set[str]] = [

@@ -67,10 +67,12 @@ def select(local: Tensor, global_: Tensor, *, mode: str = "per_view", low: float
     The easiest teach little, the hardest may be positives in truth. Ma, Chen, Li 2023 keep 0.15 to 0.95.
 
     Args:
-        local, global_: hardness of every negative in the local and the global view [n].
+        local: hardness of every negative in the local view [n].
+        global_: that in the global view [n].
         mode: ``"per_view"``: each view ranks its own (the reference code); ``"local"``, ``"global"``: one view ranks
             for both; ``"sum"``: by the sum of both similarities; ``"both"``: those that each view keeps.
-        low, high: shares of the ranking, ``0 <= low < high <= 1``.
+        low: share of the ranking, ``0 <= low < high``.
+        high: share of the ranking, ``high <= 1``.
 
     Raises:
         ValueError: unknown mode, shares out of order, rankings of different length, or fewer than two negatives left

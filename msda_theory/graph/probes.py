@@ -51,7 +51,9 @@ def linear_probe(
         vectors: frozen representations [n, h].
         graph: labels and split.
         repeats: at least 2.
-        steps, lr, weight_decay: of Adam.
+        steps: of Adam.
+        lr: of Adam.
+        weight_decay: of Adam.
         rng: a numpy.random.Generator.
 
     Raises:

@@ -22,7 +22,7 @@ from experiments.data import load_data
 from experiments.networks import Normalised
 from experiments.own_config import Config, Execution
 from experiments.own_measures import Options, remainder
-from experiments.own_models import Spec, own_model
+from experiments.own_models import Spec, own_model, with_outputs
 from experiments.own_tables import table
 from experiments.record import ROOT, failed
 from figures.make import OWN
@@ -230,6 +230,15 @@ def test_other_weights_in_the_same_file_are_measured_anew(tmp_path):
     assert losses[0] != losses[1]
 
 
+def test_a_network_changed_in_another_module_is_another_model():
+    data, *_ = images()
+    found = made("own_nets:smooth")
+    same, other = (with_outputs(m, data).code_sha256 for m in (made("own_nets:smooth"), found))
+    assert same == other
+    found.net.net[1] = torch.nn.Tanh()
+    assert with_outputs(found, data).code_sha256 != other
+
+
 # --- what is printed and drawn ----------------------------------------------------------------------------------------
 
 
@@ -244,7 +253,7 @@ def test_the_table_has_a_line_for_each_model_and_strategy(study):
     terms = {tuple(r[k] for k in LABELS): r for r in record["result"]["terms"]}
     own = terms["smooth", "cutmix", "exact", "data"]
     assert lines[0][4] == f"{own['r1']['mean']:.4f}"
-    assert lines[0][8] == f"{100 * own['explained']['mean']:.0f}"
+    assert lines[0][9] == f"{100 * own['explained']['mean']:.0f}"
     assert lines[2][-5:] == ["-"] * 5  # vanilla: nothing rises
     assert "rough: no weights given: fresh ones of seed 0" in text
 
@@ -253,13 +262,14 @@ def test_the_figures_of_own_models_are_drawn_with_the_same_bytes(study, tmp_path
     folder, record = study
     use_style()
     for name, drawing in OWN.items():
-        first, second = (drawing.draw(folder, tmp_path / k) for k in ("a", "b"))
-        assert [p.name for p in first] == [f"{name}.pdf", f"{name}.png"]
-        assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+        files = drawing.draw(folder, tmp_path / "a")
+        assert [p.name for p in files] == [f"{name}.pdf", f"{name}.png"]
         assert drawing.records == ("compare",)
         text = drawing.caption({"compare": record})
         assert "smooth and rough" in text
         assert "{" not in text
+    again = OWN["own_terms"].draw(folder, tmp_path / "b")
+    assert all(p.read_bytes() == (tmp_path / "a" / p.name).read_bytes() for p in again)
 
 
 def test_figures_cope_with_a_record_without_ladder_and_distance(study, tmp_path):
@@ -365,7 +375,7 @@ def test_weights_of_the_trainer_bring_their_normalisation(tmp_path):
         ("own_nets:", ValueError, "expected --model as module:function"),
         ("own_nets:smooth()", ValueError, "expected --model as module:function"),
         ("no_such_place.nets:smooth", ValueError, "of --model no_such_place.nets:smooth does not import"),
-        ("own_nets:smoth", ValueError, "the module of --model own_nets:smoth has no 'smoth'"),
+        ("own_nets:smoth", ValueError, r"--model own_nets:smoth has no 'smoth' .*; correct the name\."),
         ("own_nets:number", TypeError, "to name a function or a class that makes the model, got int"),
         ("own_nets:needy", ValueError, r"factory that needs no arguments, or of .*, which needs \['depth'\]"),
         ("own_nets:no_module", TypeError, "to return a torch.nn.Module, got OrderedDict"),
@@ -410,7 +420,7 @@ def test_weights_that_are_no_safetensors_file_are_refused(tmp_path):
         ({"names": ("a/b",)}, ValueError, "expected different names for the models, of letters"),
         ({"names": ("..",)}, ValueError, "expected different names for the models, of letters"),
         ({"model": ("own_nets:smooth",) * 2}, ValueError, "expected different names for the models, of letters"),
-        ({"strategies": ()}, ValueError, "expected at least one strategy, law and point to compare"),
+        ({"strategies": ()}, ValueError, "nothing to compare: --strategies, --laws and --points need a value each"),
         ({"strategies": ("cutmux",)}, ValueError, "expected a strategy among .*, got 'cutmux'"),
         ({"data": "cifar11"}, ValueError, "unknown data set 'cifar11'"),
         ({"options": Options(laws=("ours",))}, ValueError, "expected law"),

@@ -37,7 +37,7 @@ def browser():
         found.close()
 
 
-@pytest.fixture(params=[(390, "light"), (1280, "dark")], ids=["phone", "desk"])
+@pytest.fixture(scope="module", params=[(390, "light"), (1280, "dark")], ids=["phone", "desk"])
 def opened(request, browser, report):
     """The page at a width and in a theme, with what it wrote to the console."""
     width, theme = request.param
@@ -46,6 +46,7 @@ def opened(request, browser, report):
     said = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
+    page.set_default_timeout(120_000)  # the machine may be busy
     page.goto(report.as_uri())
     page.wait_for_load_state("load")
     yield page, said
@@ -56,9 +57,8 @@ def test_it_loads_without_errors_and_fits(opened):
     page, said = opened
     assert said == []
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    images = page.evaluate(
-        "[...document.images].map(i => [i.complete, i.naturalWidth, i.getBoundingClientRect().right])"
-    )
+    measure = "i => [i.complete, i.naturalWidth, i.parentElement.getBoundingClientRect().right]"
+    images = page.evaluate(f"[...document.images].map({measure})")
     assert len(images) >= 20
     assert all(complete and width > 0 for complete, width, _ in images)
     assert max(right for *_, right in images) <= page.viewport_size["width"]
