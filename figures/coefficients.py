@@ -60,7 +60,7 @@ def _against_distance(figure: SubFigure, curves: list[dict[str, Any]], size: int
 
 def _maps(figure: SubFigure, curves: list[dict[str, Any]], size: int) -> None:
     names = list(dict.fromkeys(c["strategy"] for c in curves))
-    cells = {(c["law"], c["strategy"]): _whole(np.array(c["quadrant"])) for c in curves}
+    cells = {(c["law"], c["strategy"]): _whole(np.array(c["half_map"])) for c in curves}
     top, reach = max(float(m.max()) for m in cells.values()), size - 1
     axes = figure.subplots(len(LAWS), len(names), sharex=True, sharey=True, squeeze=False)
     for line, law in zip(axes, LAWS, strict=True):
@@ -76,10 +76,9 @@ def _maps(figure: SubFigure, curves: list[dict[str, Any]], size: int) -> None:
     figure.colorbar(image, ax=axes, aspect=30, pad=0.01).set_label("mean coefficient a(p)")
 
 
-def _whole(quadrant: np.ndarray) -> np.ndarray:
-    """[size, size] displacements from 0 on, mirrored to all, [2 size - 1, 2 size - 1]: a(p) is even along each side."""
-    half = np.concatenate([quadrant[:0:-1], quadrant])
-    return np.concatenate([half[:, :0:-1], half], axis=1)
+def _whole(half: np.ndarray) -> np.ndarray:
+    """Displacements down from 0 on, [size, 2 size - 1], and the others by a(-p) = a(p): [2 size - 1, 2 size - 1]."""
+    return np.concatenate([half[:0:-1, ::-1], half])
 
 
 def _pairs(size: int) -> np.ndarray:
