@@ -172,8 +172,10 @@ def excess(alpha: float) -> float:
 
 def _wrapped(length: float, n: int) -> Float64[Array, " n"]:
     """``sum_k exp(-(p + k n)^2 / (2 length^2))`` over its value at 0, p = 0 .. n-1; at length 0 1{p = 0}."""
-    if length == 0:
+    if length < 0.02:  # exp(-1 / (2 length^2)) is 0 in float64, and length^2 may be too
         return (np.arange(n) == 0).astype(float)
+    if length > 100 * n:  # 1 up to exp(-2 pi^2 (length / n)^2); the sum would need memory in proportion to length
+        return np.ones(n)
     turns = int(np.ceil(9 * length / n)) + 1
     p = np.arange(n)[:, None] + n * np.arange(-turns, turns + 1)
     values = np.exp(-(p**2) / (2 * length**2)).sum(axis=1)
