@@ -129,9 +129,7 @@ class Joint:
         size = len(parts[0].names)
         own, squares = [p.n for p in parts], [p.n**2 for p in parts]
         mean = np.array([_mean([p.mean[a] for p in parts], own, n) for a in range(size)])
-        cov = np.array(
-            [[_mean([p.cov[a, b] for p in parts], squares, n**2) for b in range(size)] for a in range(size)]
-        )
+        cov = np.array([[_mean([p.cov[a, b] for p in parts], squares, n**2) for b in range(size)] for a in range(size)])
         return Joint(parts[0].names, mean, cov, n)
 
     def __getitem__(self, name: str) -> Estimate:
