@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -32,13 +32,17 @@ SHAPES = [(1, 1), (1, 2), (1, 7), (5, 1), (2, 2), (2, 3), (3, 2), (3, 3), (3, 4)
 PRIMES = [(1, 23), (13, 1), (7, 11), (13, 13), (5, 29)]
 
 
-def examples(number: int) -> settings:
-    """Settings of one property: ``number`` fixed examples, or many random ones where they are hunted for."""
+def examples(number: int, *, shrink: bool = True) -> settings:
+    """Settings of one property: ``number`` fixed examples, or many random ones where they are hunted for.
+
+    Without ``shrink`` a failure is reported as it was found: for properties that take long.
+    """
     return settings(
         max_examples=number * TIMES,
         derandomize=TIMES == 1,
         database=None,
         deadline=None,
+        phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if shrink else [])],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
 
@@ -82,9 +86,7 @@ fields = st.builds(
     edges=st.sampled_from(["periodic", "window"]),
     label=st.sampled_from(LABELS),
 )
-dropmixes = st.builds(
-    DropMix, alpha=alphas, lam=shares, share=shares, dims=st.sampled_from(["strided", "random"])
-)
+dropmixes = st.builds(DropMix, alpha=alphas, lam=shares, share=shares, dims=st.sampled_from(["strided", "random"]))
 
 
 @st.composite

@@ -53,7 +53,7 @@ def test_values_and_derivatives_are_those_of_h(loss, seed, size, scale):
     torch.testing.assert_close(loss.h(f), independent_h(loss, f), **rounding)
     gradient = torch.func.grad(lambda z: independent_h(loss, z).sum())
     torch.testing.assert_close(loss.d1(f), gradient(f), **rounding)
-    curved = torch.func.jvp(torch.func.grad(lambda z: loss.h(z).sum()), (f,), (v,))[1]
+    curved = torch.func.jvp(gradient, (f,), (v,))[1]
     torch.testing.assert_close(loss.d2(f, v), curved, **rounding)
 
 
@@ -115,7 +115,9 @@ def test_two_classes_by_softmax_are_the_logistic_loss(seed, n, scale):
     softmax, logistic = SoftmaxCrossEntropy(), Logistic()
     rounding = {"rtol": 1e-12, "atol": 1e-13 * (1 + scale)}
     torch.testing.assert_close(
-        softmax.value(f, softmax.targets(y, 2, f.dtype)), logistic.value(logit, logistic.targets(y, 2, f.dtype)), **rounding
+        softmax.value(f, softmax.targets(y, 2, f.dtype)),
+        logistic.value(logit, logistic.targets(y, 2, f.dtype)),
+        **rounding,
     )
     torch.testing.assert_close(softmax.d1(f)[:, 1:], logistic.d1(logit), **rounding)
     v = torch.cat([torch.zeros_like(logit), torch.ones_like(logit)], dim=1)
