@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mc_checks import fails
-from property_cases import enumerable, examples, laws, seeds, strategies, symmetric
+from property_cases import BOXES, LABELS, alphas, enumerable, examples, laws, seeds, strategies, symmetric
 from torch import Tensor, nn
 
 import msda_theory as mt
@@ -22,6 +22,11 @@ POINTS = ("data", "mean", "mask")
 TERMS = ("base", "r1", "r2", "r3", "total", "gauss_newton", "clean")
 SMALL = [(1, 1), (1, 4), (3, 1), (2, 2), (2, 3), (1, 5)]
 points = st.sampled_from(POINTS)
+cuts = st.builds(mt.CutMix, alpha=alphas, box=st.sampled_from(BOXES), label=st.sampled_from(LABELS))
+# Dense terms at the mask go over all atoms of the law, thousands for a law that is continuous in lam.
+cases = st.one_of(
+    st.tuples(enumerable, laws, st.sampled_from(["data", "mean"])), st.tuples(cuts, laws, st.just("mask"))
+)
 LOSSES = st.sampled_from([mt.SoftmaxCrossEntropy(), mt.Squared()])
 
 
@@ -74,19 +79,21 @@ def dense(
     return terms(mt.expand(model, data, s, law=law, at=at, method="dense", loss=loss))
 
 
-@examples(8, shrink=False)
-@given(problems(), enumerable, laws, points, LOSSES, st.randoms(use_true_random=False))
-def test_the_order_of_the_images_does_not_matter(p, s, law, at, loss, random):
+@examples(10, shrink=False)
+@given(problems(), cases, LOSSES, st.randoms(use_true_random=False))
+def test_the_order_of_the_images_does_not_matter(p, case, loss, random):
+    s, law, at = case
     order = list(range(len(p.data)))
     random.shuffle(order)
     shuffled = p.data[torch.tensor(order)]
     assert_near(dense(p.model, shuffled, s, law, at, loss), dense(p.model, p.data, s, law, at, loss))
 
 
-@examples(8, shrink=False)
-@given(problems(), enumerable, laws, points, st.sampled_from(["dense", "sampled"]), st.randoms(use_true_random=False))
-def test_the_order_of_channels_and_of_classes_does_not_matter(p, s, law, at, method, random):
+@examples(10, shrink=False)
+@given(problems(), cases, st.sampled_from(["dense", "sampled"]), st.randoms(use_true_random=False))
+def test_the_order_of_channels_and_of_classes_does_not_matter(p, case, method, random):
     """Masks are shared by the channels, so draws are the same; classes are renamed in labels and outputs."""
+    s, law, at = case
     channels, classes = list(range(p.data.x.shape[1])), list(range(p.data.num_classes))
     random.shuffle(channels), random.shuffle(classes)
     back, names = torch.tensor(channels).argsort(), torch.tensor(classes)
@@ -99,32 +106,35 @@ def test_the_order_of_channels_and_of_classes_does_not_matter(p, s, law, at, met
     assert_near(terms(two), terms(one))
 
 
-@examples(8, shrink=False)
-@given(problems(), enumerable, laws, points, st.sampled_from([1.0, -7.5, 1e4]), st.sampled_from(["dense", "sampled"]))
-def test_a_constant_added_to_all_logits_does_not_matter(p, s, law, at, constant, method):
+@examples(10, shrink=False)
+@given(problems(), cases, st.sampled_from([1.0, -7.5, 1e4]), st.sampled_from(["dense", "sampled"]))
+def test_a_constant_added_to_all_logits_does_not_matter(p, case, constant, method):
+    s, law, at = case
     model = p.with_model(lambda x: x, lambda f: f + constant)
     options = {"law": law, "at": at, "method": method, "draws": 4}
     one, two = (mt.expand(f, p.data, s, rng=np.random.default_rng(1), **options) for f in (p.model, model))
     assert_near(terms(two), terms(one), 1e-13 * (1e4 + abs(constant) * 10))
 
 
-@examples(8, shrink=False)
-@given(problems(), enumerable, laws, points, st.sampled_from([0.5, -3.0, 100.0]), st.floats(-5, 5))
-def test_another_unit_of_the_images_does_not_matter(p, s, law, at, factor, shift):
+@examples(10, shrink=False)
+@given(problems(), cases, st.sampled_from([0.5, -3.0, 100.0]), st.floats(-5, 5))
+def test_another_unit_of_the_images_does_not_matter(p, case, factor, shift):
     """Mixing commutes with ``x -> factor x + shift``, so a model that undoes it has the same terms."""
+    s, law, at = case
     data = mt.ImageData(factor * p.data.x + shift, p.data.y, p.data.num_classes)
     model = p.with_model(lambda z: (z - shift) / factor)
     assert_near(dense(model, data, s, law, at), dense(p.model, p.data, s, law, at))
 
 
-@examples(8, shrink=False)
-@given(problems(), enumerable, laws, points)
-def test_images_given_twice_count_once(p, s, law, at):
+@examples(10, shrink=False)
+@given(problems(), cases)
+def test_images_given_twice_count_once(p, case):
+    s, law, at = case
     twice = p.data[torch.arange(len(p.data)).repeat(2)]
     assert_near(dense(p.model, twice, s, law, at), dense(p.model, p.data, s, law, at))
 
 
-@examples(8, shrink=False)
+@examples(10, shrink=False)
 @given(problems(), strategies, laws, points, seeds)
 def test_an_image_alone_is_mixed_with_itself(p, s, law, at, seed):
     """Then delta = 0: every term vanishes, and the mixed loss is the plain one."""
@@ -136,9 +146,10 @@ def test_an_image_alone_is_mixed_with_itself(p, s, law, at, seed):
     assert abs(measured.mean - clean) <= 1e-12 * (1 + abs(clean))
 
 
-@examples(13, shrink=False)
-@given(problems(), enumerable.filter(symmetric), laws, points, st.sampled_from([2, 3]))
-def test_symmetric_laws_are_equivariant_to_flips(p, s, law, at, axis):
+@examples(15, shrink=False)
+@given(problems(), cases.filter(lambda c: symmetric(c[0])), st.sampled_from([2, 3]))
+def test_symmetric_laws_are_equivariant_to_flips(p, case, axis):
+    s, law, at = case
     flipped = mt.ImageData(p.data.x.flip(axis), p.data.y, p.data.num_classes)
     model = p.with_model(lambda x: x.flip(axis))
     assert_near(dense(model, flipped, s, law, at), dense(p.model, p.data, s, law, at))
@@ -191,7 +202,7 @@ def test_the_columns_of_an_expansion_add_up(p, s, law, at, seed):
 
 
 @examples(3, shrink=False)
-@given(strategies, strategies, st.integers(65, 140), st.integers(1, 7), seeds)
+@given(strategies, strategies, st.integers(65, 100), st.integers(5, 20), seeds)
 def test_a_comparison_does_not_depend_on_how_it_is_split(one, two, m, batch_size, seed):
     """To the bit over threads; to rounding in the size of batches; ``measured`` is `mixed_loss` to the bit."""
     x, y = naive.images(m, 1, (2, 3), 3, 7)
