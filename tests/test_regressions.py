@@ -300,3 +300,18 @@ def test_an_empty_label_is_no_stream():
     """NumPy pads seeds with zeros, and the checksum of "" is 0: it was the stream without the label."""
     with pytest.raises(ValueError, match=r"expected labels of at least one character, got \('mask', ''\)"):
         stream(1, "mask", "")
+
+
+def test_fields_of_long_correlation_have_exact_moments():
+    """1 - r(p) was rounded before its root was taken: errors up to 1e-9, and some moments were refused.
+
+    Far beyond the image, S(1) - S(r) = K(1) sqrt(2 (1 - r)) / (2 pi), where K(1) = 2^-1/2 at alpha = 1 and
+    1 - r = 4 exp(-2 (pi length / 6)^2) sin(pi / 6)^2 for neighbours in a row, on a torus of six columns.
+    """
+    a = Field(length=8.0, edges="window").moments((2, 3)).second.dense()
+    assert a[0, 0] - a[0, 1] == pytest.approx(np.exp(-((np.pi * 8 / 6) ** 2)) / (2 * np.pi), rel=1e-5)
+    for edges, length in (("window", 8.0), ("window", 50.0), ("periodic", 4.389946923073978), ("periodic", 50.0)):
+        for law in ("exact", "paper"):
+            moments = Field(alpha=0.1, length=length, edges=edges, label="pixels").moments((2, 3), law=law)
+            flat = moments.mean.ravel()
+            assert np.linalg.eigvalsh(moments.second.dense() - np.outer(flat, flat)).min() > -1e-13
