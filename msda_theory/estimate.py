@@ -56,8 +56,9 @@ class Estimate:
         if not parts:
             raise ValueError("expected at least one estimate to merge, got none.")
         n = sum(p.n for p in parts)
-        mean = math.fsum(p.n * p.mean for p in parts) / n
-        return Estimate(mean, math.sqrt(math.fsum((p.n * p.se) ** 2 for p in parts)) / n, n)
+        mean = _mean([p.mean for p in parts], [p.n for p in parts], n)
+        scale = _scale([p.se for p in parts])
+        return Estimate(mean, math.sqrt(math.fsum((p.n * (p.se / scale)) ** 2 for p in parts)) / n * scale, n)
 
     def interval(self, z: float = 1.959963984540054) -> tuple[float, float]:
         """Normal interval ``mean -+ z se`` (95 % by default)."""
@@ -126,10 +127,9 @@ class Joint:
             raise ValueError(f"expected the same quantities in every part, got {[p.names for p in parts]}.")
         n = sum(p.n for p in parts)
         size = len(parts[0].names)
-        mean = np.array([math.fsum(p.n * p.mean[a] for p in parts) / n for a in range(size)])
-        cov = np.array(
-            [[math.fsum(p.n**2 * p.cov[a, b] for p in parts) / n**2 for b in range(size)] for a in range(size)]
-        )
+        own, squares = [p.n for p in parts], [p.n**2 for p in parts]
+        mean = np.array([_mean([p.mean[a] for p in parts], own, n) for a in range(size)])
+        cov = np.array([[_mean([p.cov[a, b] for p in parts], squares, n**2) for b in range(size)] for a in range(size)])
         return Joint(parts[0].names, mean, cov, n)
 
     def __getitem__(self, name: str) -> Estimate:
@@ -166,3 +166,23 @@ class Joint:
         if unknown:
             raise ValueError(f"expected quantities among {list(self.names)}, got {sorted(unknown)}.")
         return np.array([weights.get(name, 0.0) for name in self.names])
+
+
+def _mean(values: Sequence[float], weights: Sequence[int], total: int) -> float:
+    """``sum_k w_k v_k / total``, the sum exactly rounded; not finite if a value is not."""
+    values = [float(v) for v in values]  # Python's numbers, which do not warn of infinities
+    if not all(map(math.isfinite, values)):
+        return sum(w * v for w, v in zip(weights, values, strict=True)) / total
+    scale = _scale(values)
+    return math.fsum(w * (v / scale) for w, v in zip(weights, values, strict=True)) / total * scale
+
+
+def _scale(values: Sequence[float]) -> float:
+    """A power of two near the largest value where sums or squares could overflow or vanish, 1 elsewhere.
+
+    Dividing by it changes no digit.
+    """
+    largest = max(abs(v) for v in values)
+    if largest == 0 or 1e-100 < largest < 1e100:
+        return 1.0
+    return 2.0 ** max(-1000, min(1000, math.frexp(largest)[1]))

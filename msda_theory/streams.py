@@ -11,7 +11,15 @@ import torch
 
 
 def stream(seed: int, *labels: str) -> np.random.Generator:
-    """The generator of ``seed`` for the purpose named by ``labels``; equal arguments give equal draws."""
+    """The generator of ``seed`` for the purpose named by ``labels``; equal arguments give equal draws.
+
+    A label enters by its checksum of 32 bits, so that two labels share a stream with probability 2^-32.
+
+    Raises:
+        ValueError: if a label is empty. Its checksum is 0, which NumPy does not tell from a label that is not there.
+    """
+    if "" in labels:
+        raise ValueError(f"expected labels of at least one character, got {labels}; name the purpose of the draws.")
     return np.random.default_rng([seed, *(zlib.crc32(label.encode()) for label in labels)])
 
 

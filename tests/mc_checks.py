@@ -43,3 +43,22 @@ def fails(check: Callable[[], None]) -> bool:
     except AssertionError:
         return True
     return False
+
+
+def assert_mean_of_bounded(draws: np.ndarray, truth: np.ndarray, *, alpha: float, slack: float = 1e-12) -> None:
+    """The mean of ``draws`` [n, ...] in [0, 1] is ``truth`` [...], by the empirical Bernstein bound.
+
+    With sample variances V, ``|mean - truth| <= sqrt(2 V L / n) + 7 L / (3 (n - 1))``, ``L = ln(4 k / alpha)`` for k
+    entries, holds for all entries with probability at least 1 - alpha, whatever n and the law (Maurer and Pontil,
+    COLT 2009, Theorem 4): also for rare events, where a z test has no level.
+    """
+    draws, truth = np.asarray(draws, dtype=float), np.asarray(truth, dtype=float)
+    assert draws.shape[1:] == truth.shape, f"draws of {draws.shape[1:]}, truth of {truth.shape}"
+    assert np.isfinite(draws).all()
+    assert np.isfinite(truth).all()
+    assert draws.min() >= -1e-9
+    assert draws.max() <= 1 + 1e-9
+    n, wide = len(draws), math.log(4 * truth.size / alpha)
+    bound = np.sqrt(2 * draws.var(axis=0, ddof=1) * wide / n) + 7 * wide / (3 * (n - 1)) + slack
+    worst = float((np.abs(draws.mean(axis=0) - truth) / bound).max())
+    assert worst <= 1, f"{worst:.2f} times the bound"

@@ -16,6 +16,8 @@ from msda_theory.data import ImageData
 from msda_theory.estimate import Joint
 from msda_theory.ladder import Ladder
 from msda_theory.losses import as_loss
+from msda_theory.masks.field import Field
+from msda_theory.streams import stream
 
 SHAPE = (3, 4)
 
@@ -259,3 +261,57 @@ def test_losses_of_ones_own_are_checked():
             as_loss(mt.Squared, 3)
         with pytest.raises(TypeError, match="expected a loss that returns a tensor, got float; return values"):
             as_loss(lambda f, y: 1.0, 3)
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 0.3, 20.0, 100.0])
+@pytest.mark.parametrize("ratio", [0.51, 1.0])
+def test_atoms_of_hmix_hold_its_law_at_every_alpha(alpha, ratio):
+    """Sixteen nodes for each interval of lam missed narrow laws: at alpha = 100 by 5e-8 on 1x7 pixels."""
+    s = mt.HMix(alpha=alpha, ratio=ratio)
+    for shape in ((1, 7), (1, 20)):
+        q, p = s.atoms(shape).partner("exact")
+        moments, flat = s.moments(shape), q.reshape(len(q), -1)
+        assert np.abs(p @ flat - moments.mean.ravel()).max() < 1e-12
+        assert np.abs((flat.T * p) @ flat - moments.second.dense()).max() < 1e-12
+
+
+def test_fields_of_any_length_have_a_covariance():
+    """The square of a length below 1e-154 is 0, and 0 / 0 is no number; a length of 1e9 asked for 16 GB and more."""
+    for length in (5e-324, 1e-200, 0.019):
+        values = Field(length=length).on((3, 4)).values
+        assert values[0, 0] == 1
+        assert np.count_nonzero(values) == 1
+    assert (Field(length=1e9).on((3, 4)).values == 1).all()
+    assert np.abs(Field(length=299.0).on((3, 3)).values - 1).max() < 1e-14  # by the sum
+
+
+def test_huge_and_tiny_errors_are_pooled():
+    """Squares of 1e200 overflow, with Python's OverflowError, and those of 1e-200 vanish: the error was 0."""
+    for size in (1e-200, 1.0, 1e200):
+        merged = mt.Estimate.merge([mt.Estimate(size, 3 * size, 10), mt.Estimate(-size, 4 * size, 10)])
+        assert merged.mean == 0
+        assert merged.se == pytest.approx(2.5 * size, rel=1e-14)
+    assert mt.Estimate.merge([mt.Estimate(1.7e308, 1.0, 10), mt.Estimate(1.7e308, 1.0, 10)]).mean == 1.7e308
+    huge = Joint.merge([Joint(("a",), np.array([1.7e308]), np.eye(1), 10)] * 2)
+    assert huge["a"].mean == 1.7e308
+
+
+def test_an_empty_label_is_no_stream():
+    """NumPy pads seeds with zeros, and the checksum of "" is 0: it was the stream without the label."""
+    with pytest.raises(ValueError, match=r"expected labels of at least one character, got \('mask', ''\)"):
+        stream(1, "mask", "")
+
+
+def test_fields_of_long_correlation_have_exact_moments():
+    """1 - r(p) was rounded before its root was taken: errors up to 1e-9, and some moments were refused.
+
+    Far beyond the image, S(1) - S(r) = K(1) sqrt(2 (1 - r)) / (2 pi), where K(1) = 2^-1/2 at alpha = 1 and
+    1 - r = 4 exp(-2 (pi length / 6)^2) sin(pi / 6)^2 for neighbours in a row, on a torus of six columns.
+    """
+    a = Field(length=8.0, edges="window").moments((2, 3)).second.dense()
+    assert a[0, 0] - a[0, 1] == pytest.approx(np.exp(-((np.pi * 8 / 6) ** 2)) / (2 * np.pi), rel=1e-5)
+    for edges, length in (("window", 8.0), ("window", 50.0), ("periodic", 4.389946923073978), ("periodic", 50.0)):
+        for law in ("exact", "paper"):
+            moments = Field(alpha=0.1, length=length, edges=edges, label="pixels").moments((2, 3), law=law)
+            flat = moments.mean.ravel()
+            assert np.linalg.eigvalsh(moments.second.dense() - np.outer(flat, flat)).min() > -1e-13

@@ -136,6 +136,19 @@ class Field(Strategy):
             )
         return self.covariance
 
+    def _deficits(self, shape: Shape) -> Float64[Array, "P Q"]:
+        """1 - r(p) for every displacement inside the image, [2H-1, 2W-1]; S has an infinite slope where it is 0."""
+        covariance = self.on(shape)
+        if self.covariance is not None:
+            return 1 - covariance.table()
+        rows, columns = (
+            _deficit(self.length, t)[np.arange(1 - n, n) % t]
+            for n, t in zip(shape, covariance.values.shape, strict=True)
+        )
+        # 1 - v (1 - a)(1 - b) = (1 - v) + v (a + b - a b)
+        together = np.add.outer(rows, columns) - np.multiply.outer(rows, columns)
+        return (1 - self.sharpness) + self.sharpness * together
+
     def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
         """Fields by FFT, O(T log T) each for a torus of T pixels: white noise times the root of the spectrum."""
         covariance = self.on(shape)
@@ -154,8 +167,7 @@ class Field(Strategy):
     def closed_moments(self, shape: Shape, law: str) -> Moments:
         """``S(r(p))`` for every displacement, and what the label weight adds."""
         curve = Orthant.of(self.alpha)
-        r = np.clip(self.on(shape).table(), -1.0, 1.0)  # a spectrum >= 0 gives |r(p)| <= r(0) <= 1, up to rounding
-        both = curve(r)  # S = E[(1 - M_j)(1 - M_k)] = E[M_j M_k]
+        both = curve.near_one(self._deficits(shape))  # S = E[(1 - M_j)(1 - M_k)] = E[M_j M_k]
         both = (both + both[::-1, ::-1]) / 2
         provenance = Provenance("quadrature", curve.error, f"Chebyshev series of degree {curve.series.degree()}")
         if law == "paper" or self.label == "nominal":
@@ -172,10 +184,25 @@ def excess(alpha: float) -> float:
 
 def _wrapped(length: float, n: int) -> Float64[Array, " n"]:
     """``sum_k exp(-(p + k n)^2 / (2 length^2))`` over its value at 0, p = 0 .. n-1; at length 0 1{p = 0}."""
-    if length == 0:
+    if length < 0.02:  # exp(-1 / (2 length^2)) is 0 in float64, and length^2 may be too
         return (np.arange(n) == 0).astype(float)
+    if length > 100 * n:  # 1 up to exp(-2 pi^2 (length / n)^2); the sum would need memory in proportion to length
+        return np.ones(n)
     turns = int(np.ceil(9 * length / n)) + 1
     p = np.arange(n)[:, None] + n * np.arange(-turns, turns + 1)
     values = np.exp(-(p**2) / (2 * length**2)).sum(axis=1)
     values = (values + np.roll(values[::-1], 1)) / 2
     return values / values[0]
+
+
+def _deficit(length: float, n: int) -> Float64[Array, " n"]:
+    """One minus `_wrapped`, without cancellation where the length is large beside n: by the Fourier series of it.
+
+    ``1 - r(p) = 4 sum_k c_k sin(pi k p / n)^2 / (1 + 2 sum_k c_k)``, ``c_k = exp(-2 (pi k length / n)^2)``.
+    """
+    if length < n / 2:
+        return 1 - _wrapped(length, n)
+    p, k = np.arange(n)[:, None], np.arange(1, 8)
+    c = np.exp(-2 * (np.pi * k * (length / n)) ** 2)
+    sines = np.sin(np.pi * k * np.minimum(p, n - p) / n) ** 2
+    return 4 * (c * sines).sum(axis=1) / (1 + 2 * c.sum())

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from msda_theory.masks.base import SeparableStrategy, check_alpha, check_option
 from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape
-from msda_theory.masks.betas import gauss, interval_moments
+from msda_theory.masks.betas import gauss, interval_moments, refined
 from msda_theory.masks.box_moments import Boxes, BoxSum
 from msda_theory.masks.boxes import (
     BOXES,
@@ -88,8 +88,8 @@ class HMix(SeparableStrategy):
         return Moments(mean, second, law, Provenance("finite sum", 1e-15, detail))
 
     def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
-        """Every box of every half side, times ``order`` Gauss nodes in lam on its interval."""
-        edges = lam_edges(shape, self.ratio)
+        """Every box of every half side, times ``order`` Gauss nodes in lam on its interval, or on parts of it."""
+        edges = refined(self.alpha, lam_edges(shape, self.ratio), order)
         nodes, node_weights = gauss(self.alpha, edges, order)
         masks, lams, weights = [], [], []
         for k, halves in enumerate(interval_halves(edges, shape, self.ratio)):

@@ -44,6 +44,13 @@ class Orthant:
         """S at correlations ``r``."""
         return np.asarray(self.series(np.arcsin(r)))
 
+    def near_one(self, deficit: Float64[Array, "*n"]) -> Float64[Array, "*n"]:
+        """S at correlations 1 - ``deficit``, from 0 to 2: ``arcsin(1 - x) = pi / 2 - 2 arcsin(sqrt(x / 2))``.
+
+        Near 1, S falls with the root of the deficit: rounding of the correlation itself would cost 1e-9.
+        """
+        return np.asarray(self.series(_HALF - 2 * np.arcsin(np.sqrt(np.clip(deficit / 2, 0.0, 1.0)))))
+
     def slope(self, r: Float64[Array, "*n"]) -> Float64[Array, "*n"]:
         """``dS/dr = K / (2 pi sqrt(1 - r^2))``; at 1 and -1 that of a neighbour, as it is infinite or 0 / 0."""
         return np.asarray(self.kernel(np.arcsin(r))) / (2 * np.pi * np.sqrt(np.maximum(1 - r**2, 1e-16)))
