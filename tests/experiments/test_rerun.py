@@ -26,15 +26,15 @@ from experiments.run_config import RunConfig
 from experiments.train import Execution, train
 
 ONE = digit_nets.RunConfig("cutmix", "softplus", 0, epochs=1)
-TWO = digit_nets.Config(("vanilla", "cutmix"), ("softplus",), (0,), epochs=1, min_accuracy=0.0)
+TWO = digit_nets.Config(("vanilla", "cutmix"), ("softplus",), (0, 1), epochs=1, min_accuracy=0.0)
 SMALL = {
     mask_gallery: mask_gallery.Config(size=8),
     mask_coefficients: mask_coefficients.Config(sizes=(4,)),
     digit_nets: TWO,
     remainder_order: remainder_order.Config(("mixup",), ONE, images=2, order=2),
-    expansion_gap: expansion_gap.Config(TWO, ("mixup", "cutmix"), images=8, draws=2),
-    law_zoo: law_zoo.Config(("clovaai",), size=8, draws=60, seeds=(0,), epochs=1, images=8, pairs=2),
-    alpha_sweep: alpha_sweep.Config(TWO, ("mixup", "cutmix"), (0.5, 1.0), images=8, pairs=2, draws=2, sizes=(4,)),
+    expansion_gap: expansion_gap.Config(TWO, ("mixup", "cutmix"), images=8, draws=4),
+    law_zoo: law_zoo.Config(("clovaai",), size=8, draws=60, seeds=(0,), epochs=1, images=8, pairs=4),
+    alpha_sweep: alpha_sweep.Config(TWO, ("mixup", "cutmix"), (0.5, 1.0), images=8, pairs=4, draws=4, sizes=(4,)),
 }
 
 
@@ -171,8 +171,8 @@ def test_a_field_that_the_record_does_not_have_gets_its_default_and_a_note(galle
         ({"experiment": "cutmix-softplus-0"}, r"expected a record among .* got one of 'cutmix-softplus-0' in .*par"),
         ({"experiment": None}, "expected a record among .* got one of 'None'"),
         ({"experiment": "bench_mix"}, r"gallery\.json holds times, which do not come again even on one machine: it is"),
-        ({"config": {"size": 8, "pixels": 3}}, r"expected a configuration with the fields \['lam', .*got \['pixels', '"),
-        ({"config": {"size": "8"}}, r"expected experiments\.mask_gallery: size of type .*int.*, got '8'; the record is"),
+        ({"config": {"size": 8, "pixels": 3}}, r"expected a configuration with the fields \['lam', .*got \['pixels'"),
+        ({"config": {"size": "8"}}, r"expected experiments\.mask_gallery: size of type .*int.*, got '8'; the record"),
         ({"config": {"size": True}}, r"expected experiments\.mask_gallery: size of type .*int.*, got True"),
         ({"config": {"strategies": "mixup"}}, "strategies of type .*, got 'mixup'; the record is broken"),
         ({"config": [8]}, r"expected a configuration with the fields .* got \[8\]; run the code"),
@@ -204,12 +204,19 @@ def test_a_missing_record_is_refused_and_the_others_are_run(gallery, tmp_path, c
         rerun.main((timed,))
 
 
+OUTDATED = {"order_ladder_runs"}  # made before a field of its configuration was renamed
+
+
 @pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda p: p.stem)
 def test_every_committed_record_can_be_rebuilt_or_says_why_not(path):
     record = read_record(path)
     assert record is not None
     if path.stem in (*tables.BENCHMARKS, "bench_taylor_gpu"):
         with pytest.raises(ValueError, match="holds times, which do not come again"):
+            rerun.rerun(path)
+        return
+    if path.stem in OUTDATED:
+        with pytest.raises(ValueError, match=r"got .*'early'.*; run the code of the record's commit"):
             rerun.rerun(path)
         return
     module = __import__(f"experiments.{rerun.MODULES[path.stem]}", fromlist=["Config"])
