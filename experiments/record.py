@@ -14,7 +14,7 @@ import secrets
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -37,18 +37,47 @@ class ClaimFailed(SystemExit):
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, flush it to disk, then rename: readers see all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file under a temporary name, flush it to disk, then rename: readers see all of it or none.
+
+    Raises:
+        OSError: if it cannot be written, of the kind and number that the system gave; an older file stays as it was.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Errors of the system with what was to be written, what is left, and what to do."""
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"expected to write {path.name}, got: {error.strerror or error}. What was there is as it was; make room or "
+            "choose another folder, and start the same command again",
+            str(path.parent),
+        ) from error
+
+
+def _writable(path: Path) -> None:
+    """Raise before hours of work, not after them, if ``path`` cannot be written."""
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -66,7 +95,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """
     try:
         record = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise ValueError(f"{path} is not a JSON record ({error}); delete it and run the experiment again.") from error
@@ -124,7 +153,7 @@ def weights_digest(records: list[dict[str, Any]]) -> str:
 def current(path: Path, config: Any, code: str, *, needs: Iterable[Path] = ()) -> dict[str, Any] | None:
     """The record at ``path`` if it was made with this configuration and code, and the files it ``needs`` exist."""
     record = read_record(path)
-    if record is None or record["config"] != plain(config) or record["code"] != code:
+    if record is None or record["config"] != plain(config) or record.get("code") != code:
         return None
     return record if all(p.exists() for p in needs) else None
 
@@ -143,10 +172,14 @@ def cached(
 
     ``run`` returns the result; configuration, provenance and wall time are added here, the latter with that of the
     records that the result is made from (``parts``, summed over processes).
+
+    Raises:
+        OSError: if the folder cannot be written to, before anything is run.
     """
     old = current(path, config, code, needs=needs)
     if old is not None:
         return old
+    _writable(path)
     start = time.monotonic()
     result = run()
     record = {

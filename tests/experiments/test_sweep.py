@@ -253,6 +253,19 @@ def test_a_dask_cluster_gives_the_same_bits(tmp_path, one_by_one):
     assert bits(grid(), tmp_path) == one_by_one
 
 
+def test_a_lost_dask_worker_costs_time_and_nothing_else(tmp_path, one_by_one, monkeypatch):
+    """The cluster gives the run of a killed worker to another, which continues it."""
+    monkeypatch.setattr(sweeps, "_attempt", dying_once)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        executor_for(1, cluster.scheduler_address) as executor,
+    ):
+        outcome = sweep(grid(), how(tmp_path), executor=executor)
+    assert (tmp_path / "killed").exists()
+    assert not outcome.failures
+    assert bits(grid(), tmp_path) == one_by_one
+
+
 def test_the_line_of_the_whole(tmp_path, capfd):
     runs = grid()
     sweep(runs[:1], how(tmp_path))

@@ -1,0 +1,266 @@
+"""Records run again from what they say of themselves: identical, or what differs, where and by how much."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments import (
+    alpha_sweep,
+    digit_nets,
+    expansion_gap,
+    law_zoo,
+    mask_coefficients,
+    mask_gallery,
+    remainder_order,
+    rerun,
+    tables,
+)
+from experiments.differences import ABSOLUTE, RELATIVE, compare
+from experiments.record import RECORDS, ROOT, plain, read_record, write_record
+from experiments.run_config import RunConfig
+from experiments.train import Execution, train
+
+ONE = digit_nets.RunConfig("cutmix", "softplus", 0, epochs=1)
+TWO = digit_nets.Config(("vanilla", "cutmix"), ("softplus",), (0, 1), epochs=1, min_accuracy=0.0)
+SMALL = {
+    mask_gallery: mask_gallery.Config(size=8),
+    mask_coefficients: mask_coefficients.Config(sizes=(4,)),
+    digit_nets: TWO,
+    remainder_order: remainder_order.Config(("mixup",), ONE, images=2, order=2),
+    expansion_gap: expansion_gap.Config(TWO, ("mixup", "cutmix"), images=8, draws=4),
+    law_zoo: law_zoo.Config(("clovaai",), size=8, draws=60, seeds=(0,), epochs=1, images=8, pairs=4),
+    alpha_sweep: alpha_sweep.Config(TWO, ("mixup", "cutmix"), (0.5, 1.0), images=8, pairs=4, draws=4, sizes=(4,)),
+}
+
+
+def name_of(module) -> str:
+    return module.__name__.removeprefix("experiments.")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> dict[str, Path]:
+    """Small records of every experiment of `make reproduce`, made in one folder with one process."""
+    folder = tmp_path_factory.mktemp("made")
+    for module, config in SMALL.items():
+        module.run(config, folder=folder)
+    return {name_of(module): folder / f"{name_of(module)}.json" for module in SMALL}
+
+
+@pytest.fixture
+def gallery(made, tmp_path):
+    """A copy of the quickest record, and a function that changes it."""
+    path = tmp_path / "gallery.json"
+    kept = read_record(made["mask_gallery"])
+
+    def change(function) -> Path:
+        changed = json.loads(json.dumps(kept))
+        function(changed)
+        write_record(path, changed)
+        return path
+
+    return change
+
+
+def test_the_small_records_are_those_of_make_reproduce():
+    assert {name_of(module) for module in SMALL} == set(tables.EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", tables.EXPERIMENTS)
+def test_a_record_comes_again_to_the_bit(made, name):
+    before = made[name].read_bytes()
+    outcome = rerun.rerun(made[name])
+    assert outcome.comparison.identical, rerun.report(made[name], outcome)
+    assert outcome.holds
+    assert not outcome.notes
+    assert outcome.comparison.numbers > 3
+    assert ": identical: " in rerun.report(made[name], outcome)
+    assert made[name].read_bytes() == before
+
+
+def test_processes_change_no_number(made):
+    outcome = rerun.rerun(made["alpha_sweep"], jobs=2)
+    assert outcome.comparison.identical, rerun.report(made["alpha_sweep"], outcome)
+
+
+def test_a_training_run_comes_again_to_the_bit(tmp_path):
+    config = RunConfig(images=60, test_images=20, width=4, epochs=2, batch=16, crop=1, strategy="hmix(ratio=0.25)")
+    train(config, Execution(out=tmp_path, device="cpu", threads=1, quiet=True))
+    outcome = rerun.rerun(tmp_path / config.name / "record.json")
+    assert outcome.comparison.identical, rerun.report(tmp_path, outcome)
+
+
+def test_a_changed_number_is_named_with_its_place(gallery, capsys):
+    def change(record):
+        record["result"]["masks"]["cutmix"]["mask"][2][3] += 0.25
+
+    path = gallery(change)
+    outcome = rerun.rerun(path)
+    assert not outcome.holds
+    (found,) = outcome.comparison.found
+    assert found.place == "result.masks.cutmix.mask[2][3]"
+    assert abs(found.old - found.new) == 0.25
+    with pytest.raises(SystemExit) as stop:
+        rerun.main((path,))
+    assert stop.value.code == 1
+    said = capsys.readouterr().out
+    assert re.search(r"DIFFERS: 1 of \d+ numbers and \d+ other values differ, 1 by more than rounding", said)
+    place = f"at result.masks.cutmix.mask[2][3]: {found.old!r} in the record, {found.new!r} now"
+    assert place in said
+
+
+def test_rounding_is_told_from_a_difference(gallery):
+    def last_digits(record):
+        record["result"]["lam"] *= 1 + 1e-12
+
+    outcome = rerun.rerun(gallery(last_digits))
+    assert outcome.holds
+    assert not outcome.comparison.identical
+    assert "equal but for rounding: 1 of" in rerun.report(Path("x"), outcome)
+
+    def more(record):
+        record["result"]["lam"] *= 1 + 1e-8
+
+    assert not rerun.rerun(gallery(more)).holds
+
+
+def test_a_check_or_a_name_that_differs_is_no_rounding(gallery):
+    def change(record):
+        record["result"]["checks"][0]["holds"] = False
+        record["result"]["checks"][1]["detail"] = "0.6501"
+        del record["result"]["masks"]["hmix"]
+
+    outcome = rerun.rerun(gallery(change))
+    assert [d.place for d in outcome.comparison.beyond] == ["result.checks[0].holds", "result.masks.hmix"]
+    said = rerun.report(Path("x"), outcome)
+    assert "result.checks[1].detail: '0.6501' in the record, '0.65" in said
+    assert "result.masks.hmix: 'nothing' now" not in said
+    assert "result.masks.hmix: 'nothing' in the record" in said
+
+
+def test_code_versions_and_machine_are_told(gallery):
+    def change(record):
+        record |= {"code": "0" * 64 + ":" + "1" * 64, "commit": "abc", "machine": "another"}
+        record["versions"]["torch"] = "1.0"
+        record["wall_s"], record["date"] = 1e6, "1970-01-01T00:00:00Z"
+
+    outcome = rerun.rerun(gallery(change))
+    assert outcome.comparison.identical
+    said = rerun.report(Path("x"), outcome)
+    assert "the code is other than that of the record; its commit is abc" in said
+    assert f"torch is {torch.__version__.split('+')[0]}" in said
+    assert ", was 1.0" in said
+    assert ", was 'another'" in said
+    old, new = ({"code": "0" * 64 + f":{k}", "versions": {}, "machine": "m"} for k in (1, 2))
+    assert rerun._changes(old, new) == ["the networks have other weights than those of the record"]
+
+
+def test_a_field_that_the_record_does_not_have_gets_its_default_and_a_note(gallery):
+    outcome = rerun.rerun(gallery(lambda record: record["config"].pop("seed")))
+    assert outcome.comparison.identical
+    assert outcome.notes == ("seed is not in the record's configuration: its default was taken",)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"experiment": "cutmix-softplus-0"}, r"expected a record among .* got one of 'cutmix-softplus-0' in .*par"),
+        ({"experiment": None}, "expected a record among .* got one of 'None'"),
+        ({"experiment": "bench_mix"}, r"gallery\.json holds times, which do not come again even on one machine: it is"),
+        ({"config": {"size": 8, "pixels": 3}}, r"expected a configuration with the fields \['lam', .*got \['pixels'"),
+        ({"config": {"size": "8"}}, r"expected experiments\.mask_gallery: size of type .*int.*, got '8'; the record"),
+        ({"config": {"size": True}}, r"expected experiments\.mask_gallery: size of type .*int.*, got True"),
+        ({"config": {"strategies": "mixup"}}, "strategies of type .*, got 'mixup'; the record is broken"),
+        ({"config": [8]}, r"expected a configuration with the fields .* got \[8\]; run the code"),
+    ],
+    ids=["part", "nothing", "benchmark", "unknown field", "text", "bool", "no list", "no object"],
+)  # fmt: skip
+def test_records_that_cannot_be_run_are_refused(gallery, change, text, capsys):
+    path = gallery(lambda record: record.update(change))
+    with pytest.raises(ValueError, match=text):
+        rerun.rerun(path)
+    with pytest.raises(SystemExit) as stop:
+        rerun.main((path,))
+    assert stop.value.code == 1
+    assert re.match(r"(REFUSED|NOT RUN)  .*gallery|REFUSED  expected", capsys.readouterr().out)
+
+
+def test_a_missing_record_is_refused_and_the_others_are_run(gallery, tmp_path, capsys):
+    with pytest.raises(FileNotFoundError, match=r"expected a record, got no file .*none\.json; give the path"):
+        rerun.rerun(tmp_path / "none.json")
+    path = gallery(lambda record: None)
+    rerun.main((path,))
+    with pytest.raises(SystemExit):
+        rerun.main((tmp_path / "none.json", path))
+    said = capsys.readouterr().out
+    assert said.count(": identical: ") == 2
+    assert "REFUSED  expected a record, got no file" in said
+    timed = gallery(lambda record: record.update(experiment="bench"))
+    with pytest.raises(SystemExit):  # nothing was compared
+        rerun.main((timed,))
+
+
+OUTDATED = {"order_ladder_runs"}  # made before a field of its configuration was renamed
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda p: p.stem)
+def test_every_committed_record_can_be_rebuilt_or_says_why_not(path):
+    record = read_record(path)
+    assert record is not None
+    if path.stem in (*tables.BENCHMARKS, "bench_taylor_gpu"):
+        with pytest.raises(ValueError, match="holds times, which do not come again"):
+            rerun.rerun(path)
+        return
+    if path.stem in OUTDATED:
+        with pytest.raises(ValueError, match=r"got .*'early'.*; run the code of the record's commit"):
+            rerun.rerun(path)
+        return
+    module = __import__(f"experiments.{rerun.MODULES[path.stem]}", fromlist=["Config"])
+    values = {k: v for k, v in record["config"].items() if k not in rerun.DERIVED.get(path.stem, ())}
+    config, defaults = rerun.rebuild(module.Config, values)
+    assert isinstance(config, module.Config)
+    assert {k: v for k, v in plain(config).items() if k not in defaults} == values
+
+
+def test_the_smallest_differences_are_seen():
+    old = {"a": [1.0, 0.0, 3], "b": True, "c": None, "wall_s": 1.0, "d": {"e": "x"}}
+    assert compare(old, json.loads(json.dumps(old)) | {"wall_s": 2.0}).identical
+    for change, place in (
+        ({"a": [1.0 + 2.3e-16, 0.0, 3]}, "a[0]"),
+        ({"a": [1.0, -0.0, 3]}, "a[1]"),
+        ({"a": [1.0, 0.0]}, "a[2]"),
+        ({"a": [1.0, 0.0, 3, 4]}, "a[3]"),
+        ({"b": 1}, "b"),
+        ({"c": 0.0}, "c"),
+        ({"d": {"e": "y"}}, "d.e"),
+        ({"d": {"e": "x", "f": 1}}, "d.f"),
+    ):
+        (found,) = compare(old, old | change).found
+        assert found.place == place
+    assert compare(old, old | {"b": 1}).beyond
+    assert not compare(old, old | {"a": [1.0 + 2.3e-16, 1e-13, 3]}).beyond
+    both = compare({"a": 1.0, "b": 1e-14}, {"a": 1.5, "b": 0.0})
+    assert both.largest is not None
+    assert both.largest.place == "a", "what rounding explains does not hide the rest"
+
+
+def test_one_and_two_threads_agree_but_for_rounding(tmp_path):
+    """Training in float64, whose sums over a batch are split by threads."""
+    config = RunConfig(images=256, test_images=64, width=8, epochs=2, batch=64, lr=0.01, precision="float64")
+    curves = []
+    for n in (1, 2):
+        record = train(config, Execution(out=tmp_path / str(n), device="cpu", threads=n, quiet=True))
+        curves.append([[row["train_loss_mixed"], row["test_loss"]] for row in record["result"]["curve"]])
+    found = compare(*curves)
+    assert found.numbers == 4
+    assert not found.beyond
+
+
+def test_the_page_states_the_bounds():
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert f"{RELATIVE:g}" in text
+    assert f"{ABSOLUTE:g}" in text
