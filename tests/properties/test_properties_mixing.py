@@ -129,7 +129,7 @@ def assert_measured(law: mt.MeasuredLaw, truth: mt.Moments, name: str) -> None:
 
 
 @examples(CIRCLES, shrink=False)
-@given(LAW_CASES, st.sampled_from([(4, 4), (3, 5), (1, 6)]), seeds)
+@given(LAW_CASES, st.sampled_from([(4, 4), (3, 5), (6, 3)]), seeds)
 def test_the_law_that_is_read_back_is_that_of_the_strategy(s, shape, seed):
     law = mt.law_of(mix(s, seed, per_sample=True, classes=8), shape, draws=DRAWS, self_pairs=True)
     for name in LAWS:
@@ -138,9 +138,7 @@ def test_the_law_that_is_read_back_is_that_of_the_strategy(s, shape, seed):
             assert_measured(law, s.moments(shape, law=name), name)
 
 
-@pytest.mark.parametrize(
-    "wrong", [mt.CutMix(label="nominal"), mt.CutMix(alpha=0.1), mt.HMix(), mt.Mixup()], ids=lambda s: s.name
-)
+@pytest.mark.parametrize("wrong", [mt.CutMix(label="nominal"), mt.HMix(), mt.Mixup()], ids=lambda s: s.name)
 def test_another_law_is_rejected_by_the_same_check(wrong):
     law = mt.law_of(mix(mt.CutMix(), 0, per_sample=True, classes=8), (4, 4), draws=DRAWS, self_pairs=True)
     assert_measured(law, mt.CutMix().moments((4, 4)), "exact")
