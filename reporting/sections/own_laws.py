@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from figures.style import LAWS, NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, flat
 
 
 def _tables(records: Records) -> list[Table]:
@@ -12,7 +11,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "laws",
             "The law of each strategy at this image size",
-            named(flat(result["laws"]), strategy=NAMES, law=LAWS),
+            flat(result["laws"]),
             (
                 Column("strategy", "strategy"),
                 Column("law", "law"),
@@ -28,7 +27,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "distance",
             "R2 at the data, exact over these images",
-            named(flat(result["distance"]["rows"], lists=True), strategy=NAMES, law=LAWS),
+            flat(result["distance"]["rows"], lists=True),
             (
                 Column("model", "model"),
                 Column("strategy", "mixed with"),

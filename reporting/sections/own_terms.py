@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from figures.style import LAWS, NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, flat
 from reporting.sections.gap import TERMS, TITLES
 
 
@@ -17,7 +16,7 @@ def _findings(records: Records) -> list[str]:
 
 
 def _tables(records: Records) -> list[Table]:
-    rows = named(flat(records["compare"]["result"]["terms"]), strategy=NAMES, law=LAWS)
+    rows = flat(records["compare"]["result"]["terms"])
     return [
         Table(
             "terms",
