@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from experiments import licences
+from experiments.pins import locked, pinned
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -38,10 +39,10 @@ when_asked = pytest.mark.skipif(not os.environ.get("MSDA_SUPPLY"), reason="slow:
 
 
 def pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    found = [re.fullmatch(r"([\w.-]+)==([\w.!+]+)", line) for line in lines if not line.startswith("#")]
-    assert all(found), "every line pins one version"
-    return {canonicalize_name(m[1]): m[2] for m in found}
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    found = pinned(text)
+    assert len(found) == sum(not line.startswith("#") for line in text.splitlines()), "a line pins one version"
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,28 @@ def test_the_walk_follows_extras_and_refuses_what_is_missing_or_too_old(needed):
     with pytest.raises(ValueError, match="installed; run make install, then"):
         licences.pulled_in([Requirement("numpy<1")])
     assert licences.pulled_in([Requirement("no-such-package-of-msda; python_version < '3'")]) == {}
+
+
+def report(name: str, number: str, **archive: dict[str, str]) -> dict[str, object]:
+    """What pip writes, as far as it is read."""
+    item = {"metadata": {"name": name, "version": number}, "download_info": {"archive_info": archive}}
+    where = {"python_version": "3.11", "sys_platform": "linux", "platform_machine": "x86_64"}
+    return {"environment": where, "install": [item]}
+
+
+def test_hashes_of_all_reports_are_collected():
+    reports = [report("Torch_X", "1.0+cpu", hashes={"sha256": "b"}), report("torch-x", "1.0", hashes={"sha256": "a"})]
+    text = locked([*reports, report("msda_theory", "0.1.0")], {"torch-x": "1.0", "unused": "2"})
+    assert text.endswith("-e .\ntorch-x==1.0 \\\n    --hash=sha256:a \\\n    --hash=sha256:b\n")
+    assert text.count("Python 3.11 on linux x86_64") == 1
+
+
+@pytest.mark.parametrize(
+    "found", [report("a", "1", hashes={"sha256": "x"}), report("a", "2"), report("b", "1", hashes={"sha256": "x"})]
+)
+def test_packages_without_their_pin_or_a_hash_are_refused(found):
+    with pytest.raises(ValueError, match="with a hash, got"):
+        locked([found], {"a": "2"})
 
 
 def test_the_page_lists_every_package_with_its_pinned_version(needed, listed):
