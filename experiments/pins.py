@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 from experiments.record import ROOT, write_whole
 
 _HEAD = """# The pins of constraints.txt with the SHA-256 of the archives that pip chose; by python -m experiments.pins.
-# For {systems}. Use:
+# For {systems}, with torch as its CPU build. Use:
 #   pip install --require-hashes -r constraints-hashes.txt && pip install --no-deps --no-build-isolation -e .
 """
 

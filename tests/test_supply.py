@@ -56,8 +56,9 @@ def needed():
 @pytest.fixture(scope="module")
 def listed():
     text = (ROOT / "docs" / "licences.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (\*{0,2})([\w-]+)\*{0,2} \| (\S+) \| (.+) \| ([\w, ]+) \|$", text, re.MULTILINE)
-    assert len(rows) == text.count("\n| ") - 1  # the head of the table is no package
+    table = text.partition("|---|---|---|---|\n")[2]
+    rows = re.findall(r"^\| (\*{0,2})([\w-]+)\*{0,2} \| (\S+) \| (.+) \| ([\w, ]+) \|$", table, re.MULTILINE)
+    assert len(rows) == len(table.splitlines()) > 50
     return {name: (bool(bold), number, licence, groups.split(", ")) for bold, name, number, licence, groups in rows}
 
 
@@ -85,6 +86,13 @@ def test_the_walk_follows_extras_and_refuses_what_is_missing_or_too_old(needed):
     with pytest.raises(ValueError, match="installed; run make install, then"):
         licences.pulled_in([Requirement("numpy<1")])
     assert licences.pulled_in([Requirement("no-such-package-of-msda; python_version < '3'")]) == {}
+
+
+def test_every_pin_has_a_hash():
+    text = (ROOT / "constraints-hashes.txt").read_text(encoding="utf-8")
+    found = re.findall(r"^(\S+==\S+) \\((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)$", text, re.MULTILINE)
+    assert len(found) == text.count("==")
+    assert {line for line, _ in found} == {f"{name}=={number}" for name, number in pins().items()}
 
 
 def report(name: str, number: str, **archive: dict[str, str]) -> dict[str, object]:
