@@ -234,8 +234,8 @@ CLAIMS = (
         measured="{d1}",
         verdict="holds with note",
         note=(
-            "the reference code ranks each view apart; negatives that both views keep are the better choice on "
-            "CiteSeer, above the global view alone; on Cora no ranking is told from another"
+            "the reference code ranks each view apart; on CiteSeer negatives that both views keep are the best choice, "
+            "above either single view; on Cora the global view alone is a little above both"
         ),
         shown="table-dropmix_accuracy",
         commands="`python -m experiments.dropmix`",
@@ -252,7 +252,7 @@ CLAIMS = (
         measured="{d2}",
         verdict="holds with note",
         note=(
-            "the cosine with the original and, in the global view of Cora, a linear probe lose less; but mixed "
+            "the cosine with the original and, in the global view, a linear probe lose less; but mixed "
             "negatives are less hard than the originals, more so on part of the dimensions than on all, and the "
             "loss falls by mixing"
         ),
@@ -268,7 +268,7 @@ CLAIMS = (
         measured="{d3}",
         verdict="fails",
         note=(
-            "on these: within a point of no mixing on Cora, with no part of it due to mixing; below it on CiteSeer, "
+            "on these: not told from no mixing on Cora; below it on CiteSeer, "
             "where the selection of hard negatives costs more than mixing them; PubMed, Amazon and Coauthor graphs open"
         ),
         shown="figure-dropmix",
