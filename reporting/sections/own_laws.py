@@ -6,6 +6,12 @@ from figures.style import LAWS, NAMES
 from reporting.section import Column, Records, Section, Table, flat, named
 
 
+def _findings(records: Records) -> list[str]:
+    """Models without R2 by distance, and why."""
+    models = records["compare"]["result"]["distance"]["models"]
+    return [f"{m['model']}: R2 by distance {m['reason']}." for m in models if m["reason"] is not None]
+
+
 def _tables(records: Records) -> list[Table]:
     result = records["compare"]["result"]
     return [
@@ -50,6 +56,7 @@ SECTION = Section(
     ),
     records=("compare",),
     figures=("own_coefficients",),
+    findings=_findings,
     tables=_tables,
     page="own",
 )
