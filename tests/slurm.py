@@ -12,7 +12,7 @@ class SLURMCluster(LocalCluster):
     """The options of dask-jobqueue's class that the pages use, by name; no workers before `scale`, as there.
 
     Attributes:
-        jobs: that were asked for; each would be ``processes`` workers, here all of them are one.
+        jobs: the most that were asked for; each would be ``processes`` workers, here all of them are one.
     """
 
     def __init__(self, *, cores: int, processes: int, memory: str, walltime: str) -> None:
@@ -26,7 +26,7 @@ class SLURMCluster(LocalCluster):
     def scale(self, n: int = 0, *, jobs: int = 0) -> None:
         """Ask for jobs (not in this stand-in: for single workers)."""
         assert n == 0
-        self.jobs = jobs
+        self.jobs = max(self.jobs, jobs)  # closing scales to 0
         super().scale(min(jobs, 1))
 
 
