@@ -5,6 +5,12 @@ from __future__ import annotations
 from reporting.section import Column, Records, Section, Table, flat
 
 
+def _findings(records: Records) -> list[str]:
+    """Models without R2 by distance, and why."""
+    models = records["compare"]["result"]["distance"]["models"]
+    return [f"{m['model']}: R2 by distance {m['reason']}." for m in models if m["reason"] is not None]
+
+
 def _tables(records: Records) -> list[Table]:
     result = records["compare"]["result"]
     return [
@@ -49,6 +55,7 @@ SECTION = Section(
     ),
     records=("compare",),
     figures=("own_coefficients",),
+    findings=_findings,
     tables=_tables,
     page="own",
 )

@@ -10,7 +10,7 @@ def _findings(records: Records) -> list[str]:
     result = records["compare"]["result"]
     return [
         f"{m['model']}: factory `{m['factory']}`, weights `{m['weights']}`, {m['parameters']:,} parameters, "
-        f"{m['correct']} of {m['images']} images classified correctly. {'. '.join(m['notes'])}."
+        f"{m['correct']} of {m['images']} images classified correctly; {'; '.join(m['notes'])}."
         for m in result["models"]
     ]
 
