@@ -20,8 +20,8 @@ CAPTION = (
     "networks; bands and bars are one standard error over them. Where the points follow a line, the rise changes with "
     "alpha as that term does. At alpha = {least:g}, {most} keeps the most of its own rise "
     "({kept:.0f} %); the least that is kept is {lost:.0f} %. Lines that coincide hide each other; points are moved "
-    "sideways a little, so that bars can be told apart. Upper right: the mean of a_jj at {size}x{size} pixels, by the law "
-    "alone, no sampling error; dashed: CutMix whose box stays inside the image."
+    "sideways a little, so that bars can be told apart. Upper right: the mean of a_jj at {size}x{size} pixels, by the "
+    "law alone, no sampling error; dashed: CutMix whose box stays inside the image."
 )
 INSIDE = "cutmix-inside"
 TERMS = {"r1": "$R_1$", "r2": "$R_2$", "r3": "$R_3$"}

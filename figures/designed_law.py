@@ -16,7 +16,8 @@ from figures.style import COLOURS, INDIGO, MARKERS, MASK, PAGE, ROSE, TEAL, WINE
 CAPTION = (
     "Masks from Gaussian fields designed for a wanted coefficient a(p) of pixel pairs, 8x8 digits. Upper left: mean "
     "over the pairs at each distance (bins of one pixel), exact law; points wanted, lines obtained (no sampling "
-    "error); the fields are periodic, and so is the distance: pixels 7 apart along a side are neighbours. Upper right: test accuracy of networks trained with "
+    "error); the fields are periodic, and so is the distance: pixels 7 apart along a side are neighbours. "
+    "Upper right: test accuracy of networks trained with "
     "each law, mean over n = {networks} networks with one standard error (bar), dots: the networks. Below: draws from "
     "each law (black 0: the pixel is the partner's), with their label weights. flat: independent pixels; short and "
     "long: exponential decay over 1 and 4 pixels; twin: a(p) of CutMix with a periodic box."

@@ -20,7 +20,8 @@ CAPTION = (
     "of the second-order adversarial loss reaches, its mean over images of the worst case in a ball, less L; the "
     "balls' radii come from the mean mixing step (docs/theory.md, Eq. (4); (4c) for the convolutional networks, of ten "
     "outputs). In %, under each strategy (exact law), on networks trained with it (filled) and without mixing "
-    "(open); means over networks, bars are 95 % intervals over them (Student's t). Below 100 % the inequality holds, that is, the expanded "
+    "(open); means over networks, bars are 95 % intervals over them (Student's t). Below "
+    "100 % the inequality holds, that is, the expanded "
     "mixed loss is at least the adversarial one; the nearer to it, the tighter."
 )
 KINDS = {"linear": "linear", "relu": "ReLU,\nno bias", "conv": "convo-\nlutional"}

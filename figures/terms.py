@@ -40,8 +40,8 @@ CAPTION = (
     "unmixed images, and the sum under the exact law is {data_vanilla} of the measured loss on networks trained "
     "without mixing, {data_own} on networks trained with the strategy. At the mask base and R2 together are "
     "{mask_vanilla} and {mask_own} of it; there R3 is {r3} times the measured loss on softplus networks. ReLU networks "
-    "have no R3. Means over n = {networks} networks, {images} training images and {draws} draws an image; error bars are "
-    "standard errors of the measured loss over networks."
+    "have no R3. Means over n = {networks} networks, {images} training images and {draws} draws an image; error bars "
+    "are standard errors of the measured loss over networks."
 )
 OWN_CAPTION = (
     "Terms of the second-order expansion and the mixed loss that they stand for, {models}; {images} images of {data}. "
