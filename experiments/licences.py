@@ -111,9 +111,9 @@ def _installed(name: str) -> Distribution:
 def licence(package: Distribution) -> str:
     """What the metadata state: the SPDX expression, else the classifiers, else the field License if it is a name."""
     stated = package.metadata
-    expression, classes = stated.get("License-Expression"), stated.get_all("Classifier") or []
+    expression, classes = (stated.get_all("License-Expression") or [""])[0], stated.get_all("Classifier") or []
     names = [c.split(" :: ")[-1] for c in classes if c.startswith("License :: ") and not c.endswith("OSI Approved")]
-    field = " ".join((stated.get("License") or "").split())
+    field = " ".join((stated.get_all("License") or [""])[0].split())
     if len(field) > _LONGEST or field == "UNKNOWN":
         field = ""
     return expression or ", ".join(names) or field
