@@ -247,8 +247,7 @@ class _Cell:
             yield self._row(ladder, gap, law=law, at=at, method=method)
 
     def _row(self, ladder: Ladder, gap: Estimate, *, law: str, at: str, method: str) -> Row:
-        joint, clean = self.joint, ladder.clean
-        measured = joint["measured"]
+        joint, clean, measured = self.joint, ladder.clean, self.joint["measured"]
         # Where nothing is mixed both are the clean loss, up to rounding.
         rounding = 1e4 * torch.finfo(self.job.data.x.dtype).eps
         rises = abs(measured.mean - clean.mean) > rounding * (1 + abs(clean.mean))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from experiments import tables_order_ladder
-from reporting.section import Column, Records, Section, Table, curves, flat
+from reporting.section import Column, Record, Records, Section, Table, curves, flat
 
 CELL = ("data", "network", "stage", "alpha", "training", "strategy", "networks", "rise")
 
@@ -68,15 +68,17 @@ def _tables(records: Records) -> list[Table]:
                 Column("below", "share below the least step", 2),
             ),
         ),
-        Table(
-            "order_ladder_cells",
-            "Every cell",
-            pd.concat([curves(r["cells"], CELL, ("share", "se"), rung=r["rungs"]) for r in found]).dropna(
-                subset="share"
-            ),
-            note="A line for each cell and rung (law.point.rung); none where the rise is not told from 0.",
-        ),
+        _cells(found),
     ]
+
+
+def _cells(found: list[Record]) -> Table:
+    return Table(
+        "order_ladder_cells",
+        "Every cell",
+        pd.concat([curves(r["cells"], CELL, ("share", "se"), rung=r["rungs"]) for r in found]).dropna(subset="share"),
+        note="A line for each cell and rung (law.point.rung); none where the rise is not told from 0.",
+    )
 
 
 SECTION = Section(
