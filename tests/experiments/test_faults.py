@@ -151,7 +151,7 @@ def usual_sigterm():
 
 @pytest.mark.usefixtures("usual_sigterm")
 def test_sigterm_ends_a_study_of_one_process_with_a_message():
-    with pytest.raises(SystemExit, match=r"stopped by signal 15; what is finished is kept: start the same command"):
+    with pytest.raises(SystemExit, match=r"stopped by signal 15; what is finished is kept: start the same command again to continue"):
         spread(terminate_self, [(0,)], 1, "stopped")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
