@@ -151,7 +151,8 @@ def usual_sigterm():
 
 @pytest.mark.usefixtures("usual_sigterm")
 def test_sigterm_ends_a_study_of_one_process_with_a_message():
-    with pytest.raises(SystemExit, match=r"stopped by signal 15; what is finished is kept: start the same command again to continue"):
+    said = r"stopped by signal 15; what is finished is kept: start the same command again to continue"
+    with pytest.raises(SystemExit, match=said):
         spread(terminate_self, [(0,)], 1, "stopped")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
