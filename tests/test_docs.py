@@ -17,6 +17,8 @@ from naive import as_users_run_it
 from pages import NAMES, PAGES, ROOT, anchors, blocks, links, prose
 from slurm import slurm_module
 
+from msda_theory.jets import trace
+
 THEORY = ROOT / "docs" / "theory.md"
 LABEL = r"\(\d+[a-z]?\)"
 CITATION = re.compile(rf"Eqs?\.\s+({LABEL}(?:(?:,|,?\s+and|\s+to|\s+or)\s+{LABEL})*)")
@@ -111,6 +113,17 @@ IMPORT = re.compile(r"^(?:from \S+ )?import ", re.MULTILINE)
 RUN = [page for page in PAGES if any(b.language == "python" for b in blocks(page))]
 
 
+@pytest.fixture
+def usual_rules():
+    """Rules of the engine that a page registers are gone after it."""
+    before = dict(trace.RULES)
+    yield
+    trace.RULES.clear()
+    trace.RULES.update(before)
+    trace._decompositions.cache_clear()
+
+
+@pytest.mark.usefixtures("usual_rules")
 @pytest.mark.filterwarnings("ignore:Port .* is already in use")
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
