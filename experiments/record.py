@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import hashlib
 import json
+import math
 import os
 import platform
 import re
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from msda_theory.estimate import Estimate
+from msda_theory.files import read_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -65,14 +67,47 @@ def read_record(path: Path) -> dict[str, Any] | None:
         ValueError: if the file is not a JSON record.
     """
     try:
-        record = json.loads(path.read_bytes())
+        record = parse(read_whole(path))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise ValueError(f"{path} is not a JSON record ({error}); delete it and run the experiment again.") from error
-    if not isinstance(record, dict) or "config" not in record or "result" not in record:
+    if not isinstance(record, dict) or not all(isinstance(record.get(part), dict) for part in ("config", "result")):
         raise ValueError(f"{path} is not a record (no config and result); delete it and run the experiment again.")
     return record
+
+
+def parse(content: bytes) -> Any:
+    """The value of a JSON file as `write_record` writes it: UTF-8, finite numbers, no key twice.
+
+    Raises:
+        ValueError: if it is not such a file, or nested too deeply.
+    """
+    try:
+        value = json.loads(
+            content.decode(), parse_constant=_not_finite, parse_float=_finite, object_pairs_hook=_each_once
+        )
+        if b"\\u" in content:
+            json.dumps(value, ensure_ascii=False).encode()  # halves of characters, which nothing could write again
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return value
+
+
+def _not_finite(text: str) -> float:
+    raise ValueError(f"{text[:20]} where a finite number belongs")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _not_finite(text)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
 
 
 def plain(value: Any) -> Any:
@@ -124,7 +159,7 @@ def weights_digest(records: list[dict[str, Any]]) -> str:
 def current(path: Path, config: Any, code: str, *, needs: Iterable[Path] = ()) -> dict[str, Any] | None:
     """The record at ``path`` if it was made with this configuration and code, and the files it ``needs`` exist."""
     record = read_record(path)
-    if record is None or record["config"] != plain(config) or record["code"] != code:
+    if record is None or record["config"] != plain(config) or record.get("code") != code:
         return None
     return record if all(p.exists() for p in needs) else None
 

@@ -1,0 +1,230 @@
+"""Does any file make a reader crash, hang, take memory without bound, or run what the file holds?
+
+Every reader of files of the package and of the experiments, on files that are damaged (cut, flipped, spliced), that are
+something else (folders, pipes, devices, links to themselves) or that are made to do harm (bombs, huge declared sizes,
+serialised calls, offsets that overlap). A case is a reader, a fault and a number; its content follows from the seed.
+
+A case is right if the file is read and holds what was read (compared with the bytes of the file, or with the undamaged
+content where a checksum stands behind), or if it is refused by a ValueError or OSError that names the file and says what
+to do. Everything else is counted by name: another error, an unclear one, content that the file does not hold, memory
+above twice the legitimate size plus a constant (the larger of the file, its undamaged content in memory, and what was
+read; see `experiments.fuzz_worker.watched` for how it is measured), an end of the process, an answer that takes longer
+than the limit, and any call of a shell, a process or an importer, which Python's audit hook sees.
+
+Check, which must hold: all cases are right, at least so many different ones as asked for. Cost: about 20 minutes on one
+core. Linux only. Record: ``fuzz_readers.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tqdm import tqdm
+
+from experiments.fuzz_samples import READERS
+from experiments.fuzz_worker import CONSTANT
+from experiments.record import RESULTS, ROOT, cached, check, code_digest, command_line, finish
+
+SOURCES = (
+    *("fuzz_readers.py", "fuzz_worker.py", "fuzz_samples.py", "fuzz_faults.py", "fuzz_formats.py", "readers.py"),
+    *("pictures.py", "weights.py", "checkpoints.py", "record.py"),
+)
+RIGHT = ("read", "refused")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is read.
+
+    Attributes:
+        cases: different ones, at least.
+        large: of a hundred cases, those with files of some megabytes.
+        seconds: for one case, at most.
+        seed: of samples and faults.
+        readers: names; all if none.
+    """
+
+    cases: int = 100_000
+    large: int = 2
+    seconds: float = 10.0
+    seed: int = 0
+    readers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.readers) - set(READERS))
+        if unknown or self.cases < 1:
+            raise ValueError(
+                f"expected cases and readers among {list(READERS)}, got {self.cases} and {unknown}; fix it."
+            )
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of the readers."""
+        return self.readers or tuple(READERS)
+
+
+@dataclass
+class Worker:
+    """The process that reads; a new one after each end."""
+
+    seconds: float
+    process: subprocess.Popen[bytes] | None = field(default=None)
+    rest: bytes = b""
+
+    def ask(self, **request: Any) -> None:
+        """Send a request, to a new process if there is none."""
+        if self.process is None:
+            command = [sys.executable, "-m", "experiments.fuzz_worker"]
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+            self.rest = b""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def answer(self, seconds: float | None = None) -> dict[str, Any] | str:
+        """The next line; "hang" or "crash" if there is none, and the process is gone."""
+        assert self.process is not None and self.process.stdout is not None
+        stream = self.process.stdout.fileno()
+        with selectors.DefaultSelector() as selector:
+            selector.register(stream, selectors.EVENT_READ)
+            while b"\n" not in self.rest:
+                if not selector.select(seconds or self.seconds):
+                    return self.end("hang")
+                part = os.read(stream, 2**16)
+                if not part:
+                    return self.end("crash")
+                self.rest += part
+        line, self.rest = self.rest.split(b"\n", 1)
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def end(self, outcome: str = "") -> str:
+        """End the process."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL) if outcome else self.process.stdin.close()  # type: ignore[union-attr]
+            self.process.wait()
+            self.process = None
+        return outcome
+
+
+def run(config: Config, *, folder: Path = RESULTS) -> dict[str, Any]:
+    """Read all cases and count how they ended."""
+    return cached(
+        folder / "fuzz_readers.json",
+        config,
+        code_digest(*SOURCES),
+        command_line("experiments.fuzz_readers", config),
+        lambda: _summary(config, list(_cases(config))),
+    )
+
+
+def plan(faults: dict[str, int], cases: int) -> dict[str, int]:
+    """Cases of each fault of a reader: all contents of those that have a number, equal shares of the rest for others."""
+    bounded = {name: count for name, count in faults.items() if count}
+    free = len(faults) - len(bounded)
+    left = max(0, cases - sum(bounded.values()))
+    return {name: count or -(-left // free) for name, count in faults.items()}
+
+
+def _cases(config: Config) -> Iterator[dict[str, Any]]:
+    """All cases, in order of reader and size."""
+    worker = Worker(config.seconds)
+    share = -(-config.cases * 108 // (100 * len(config.chosen)))  # some are alike, and folders have few
+    with tqdm(total=share * len(config.chosen), desc="fuzz", unit="case") as bar:
+        for reader in config.chosen:
+            for large in (False, True):
+                start = {"reader": reader, "seed": config.seed, "large": large}
+                worker.ask(**start)
+                faults = worker.answer(120.0)
+                assert isinstance(faults, dict), f"{reader}: no undamaged file could be read"
+                part = share * (config.large if large else 100 - config.large) // 100
+                for fault, count in plan(faults, part).items():
+                    for case in _fault(worker, {**start, "fault": fault}, count):
+                        bar.update()
+                        yield {"reader": reader, "fault": fault, "large": large, **case}
+    worker.end()
+
+
+def _fault(worker: Worker, request: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
+    """The cases of one reader and fault; the first answer of a new process also waits for its start."""
+    low = 0
+    while low < count:
+        fresh = worker.process is None
+        worker.ask(**request, low=low, high=count)
+        while low < count:
+            answer = worker.answer(120.0 if fresh else None)
+            fresh = False
+            yield {"number": low, **(answer if isinstance(answer, dict) else {"outcome": answer})}
+            low += 1
+            if isinstance(answer, str):
+                break
+
+
+def _summary(config: Config, cases: list[dict[str, Any]]) -> dict[str, Any]:
+    distinct = len({c["content"] for c in cases if "content" in c})
+    wrong = [c for c in cases if c["outcome"] not in RIGHT]
+    rows = []
+    for reader in config.chosen:
+        own = [c for c in cases if c["reader"] == reader]
+        timed = [c for c in own if "seconds" in c]
+        most = max(timed, key=lambda c: c["grown"] / (2 * c["legitimate"] + CONSTANT))
+        big = max(timed, key=lambda c: max(0, c["grown"] - CONSTANT) / c["legitimate"])
+        slowest = max(timed, key=lambda c: c["seconds"])
+        rows.append(
+            {
+                "reader": reader,
+                "cases": len(own),
+                "outcomes": dict(sorted(Counter(c["outcome"] for c in own).items())),
+                "share_of_bound": most["grown"] / (2 * most["legitimate"] + CONSTANT),
+                "over_legitimate": max(0, big["grown"] - CONSTANT) / big["legitimate"],
+                "slowest_s": round(slowest["seconds"], 4),
+                "slowest": slowest["fault"],
+                "faults": _by_fault(own),
+            }
+        )
+    known = [{k: c[k] for k in ("reader", "fault", "large", "number", "outcome", "text") if k in c} for c in wrong[:50]]
+    outcomes = dict(sorted(Counter(c["outcome"] for c in cases).items()))
+    result = {"cases": len(cases), "different": distinct, "outcomes": outcomes, "constant": CONSTANT, "rows": rows}
+    return {**result, "wrong": known, "checks": _checks(config, result)}
+
+
+def _by_fault(cases: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    counts: dict[str, Counter[str]] = {}
+    for case in cases:
+        counts.setdefault(case["fault"], Counter())[case["outcome"]] += 1
+    return {fault: dict(sorted(found.items())) for fault, found in counts.items()}
+
+
+def _checks(config: Config, result: dict[str, Any]) -> list[dict[str, Any]]:
+    rows, outcomes = result["rows"], result["outcomes"]
+    wrong = {name: count for name, count in outcomes.items() if name not in RIGHT}
+    undamaged = [row["faults"]["none"] for row in rows if "none" in row["faults"]]
+    share = max(row["share_of_bound"] for row in rows)
+    return [
+        check("all cases are read well or refused clearly", not wrong, f"others: {wrong or 'none'}"),
+        check(
+            "different cases are as many as asked for", result["different"] >= config.cases, f"{result['different']:,}"
+        ),
+        check("undamaged files are read", all(set(u) == {"read"} for u in undamaged), f"{len(undamaged)} readers"),
+        check("memory stays below its bound", share < 1, f"at most {100 * share:.0f} % of it"),
+    ]
+
+
+def main(config: Annotated[Config, tyro.conf.arg(name="")] = Config()) -> None:
+    """Read all cases, in one process after the other."""
+    finish(run(config))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
