@@ -1,4 +1,4 @@
-"""Faults of files, by name: what is done to the bytes of one, what stands in its place, and contents made to do harm."""
+"""Faults of files, by name: what is done to the bytes of one, what stands in its place, some made to do harm."""
 
 from __future__ import annotations
 

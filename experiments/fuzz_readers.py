@@ -5,11 +5,11 @@ something else (folders, pipes, devices, links to themselves) or that are made t
 serialised calls, offsets that overlap). A case is a reader, a fault and a number; its content follows from the seed.
 
 A case is right if the file is read and holds what was read (compared with the bytes of the file, or with the undamaged
-content where a checksum stands behind), or if it is refused by a ValueError or OSError that names the file and says what
-to do. Everything else is counted by name: another error, an unclear one, content that the file does not hold, memory
-above twice the legitimate size plus a constant (the larger of the file, its undamaged content in memory, and what was
-read; see `experiments.fuzz_worker.watched` for how it is measured), an end of the process, an answer that takes longer
-than the limit, and any call of a shell, a process or an importer, which Python's audit hook sees.
+content where a checksum stands behind), or if it is refused by a ValueError or OSError that names the file and says
+what to do. Everything else is counted by name: another error, an unclear one, content that the file does not hold, an
+end of the process, an answer that takes longer than the limit, any call of a shell, a process or an importer, which
+Python's audit hook sees, and memory above twice the legitimate size plus a constant. Legitimate is the largest of the
+file, its undamaged content in memory, and what was read; `experiments.fuzz_worker.watched` says how memory is measured.
 
 Check, which must hold: all cases are right, at least so many different ones as asked for. Cost: about 20 minutes on one
 core. Linux only. Record: ``fuzz_readers.json``.
@@ -50,14 +50,14 @@ class Config:
     Attributes:
         cases: different ones, at least.
         large: of a hundred cases, those with files of some megabytes.
-        seconds: for one case, at most.
+        seconds: for one case by the clock, at most; recorded is the processor's time.
         seed: of samples and faults.
         readers: names; all if none.
     """
 
     cases: int = 100_000
     large: int = 2
-    seconds: float = 10.0
+    seconds: float = 60.0
     seed: int = 0
     readers: tuple[str, ...] = ()
 
@@ -65,7 +65,7 @@ class Config:
         unknown = sorted(set(self.readers) - set(READERS))
         if unknown or self.cases < 1:
             raise ValueError(
-                f"expected cases and readers among {list(READERS)}, got {self.cases} and {unknown}; fix it."
+                f"expected cases, and readers among {list(READERS)}, got {self.cases} and {unknown}; correct them."
             )
 
     @property
@@ -94,7 +94,8 @@ class Worker:
 
     def answer(self, seconds: float | None = None) -> dict[str, Any] | str:
         """The next line; "hang" or "crash" if there is none, and the process is gone."""
-        assert self.process is not None and self.process.stdout is not None
+        assert self.process is not None
+        assert self.process.stdout is not None
         stream = self.process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(stream, selectors.EVENT_READ)
@@ -130,7 +131,7 @@ def run(config: Config, *, folder: Path = RESULTS) -> dict[str, Any]:
 
 
 def plan(faults: dict[str, int], cases: int) -> dict[str, int]:
-    """Cases of each fault of a reader: all contents of those that have a number, equal shares of the rest for others."""
+    """Cases of each fault: all contents of those that have a number, equal shares of the rest for the others."""
     bounded = {name: count for name, count in faults.items() if count}
     free = len(faults) - len(bounded)
     left = max(0, cases - sum(bounded.values()))
@@ -140,7 +141,7 @@ def plan(faults: dict[str, int], cases: int) -> dict[str, int]:
 def _cases(config: Config) -> Iterator[dict[str, Any]]:
     """All cases, in order of reader and size."""
     worker = Worker(config.seconds)
-    share = -(-config.cases * 108 // (100 * len(config.chosen)))  # some are alike, and folders have few
+    share = -(-config.cases * 135 // (100 * len(config.chosen)))  # some are alike, and folders have few
     with tqdm(total=share * len(config.chosen), desc="fuzz", unit="case") as bar:
         for reader in config.chosen:
             for large in (False, True):

@@ -32,6 +32,9 @@ LIMIT = 2 * 2**30  # bytes of address space on top of what the process has when 
 _CALLS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "subprocess.Popen", "pickle.find_class")
 
 
+seen: list[str] = []  # calls that no reader has a reason to make
+
+
 class Bench:
     """A sample in a folder of its own, damaged and mended again and again."""
 

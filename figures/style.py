@@ -82,6 +82,7 @@ def load(records: Path, name: str) -> dict[str, Any]:
         raise FileNotFoundError(f"{path} is missing; make it with: python -m experiments.{name}")
     try:
         result = json.loads(path.read_text(encoding="utf-8"))["result"] if path.is_file() else None
+        json.dumps(result, allow_nan=False, ensure_ascii=False).encode()  # refuses what no record holds
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path} does not hold a record ({error}); make it with: python -m experiments.{name}"

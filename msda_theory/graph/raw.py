@@ -45,6 +45,8 @@ def csr(data: Any, indices: Any, indptr: Any, shape: Any) -> sparse.csr_matrix:
     """
     sides = tuple(int(side) for side in shape)
     counts = [np.asarray(part).dtype.kind for part in (indices, indptr)]
+    if any(np.ndim(part) != 1 for part in (data, indices, indptr)) or len(data) != len(indices):
+        raise ValueError("expected a matrix's values and their columns, equally many, each in one row; write it anew.")
     if len(sides) != 2 or min(sides) < 0 or max(sides) >= 2**31 or not set(counts) <= set("iu"):
         raise ValueError(f"expected a matrix's two sides and whole numbers for its places, got {shape}; write it anew.")
     if len(indptr) != sides[0] + 1:

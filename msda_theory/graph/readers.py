@@ -141,7 +141,7 @@ def read_graph(path: str | Path, *, name: str | None = None) -> Graph:
         data = SimpleNamespace(x=x, edge_index=arrays["edge_index"], y=arrays.get("y"), **masks)
         return from_data(data, name=name or path.stem)
     except (TypeError, ValueError, IndexError, OverflowError, MemoryError) as error:
-        raise ValueError(f"{path}: the arrays do not make a graph: {error}") from error
+        raise ValueError(f"{path}: the arrays do not make a graph: {error}; see read_graph for the format.") from error
 
 
 def _mask(nodes: np.ndarray, count: int) -> np.ndarray:
