@@ -203,6 +203,8 @@ def _npzs(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
         shape = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({size}, 1, 1, 1), }}\n".encode()
         header = b"\x93NUMPY\1\0" + len(shape).to_bytes(2, "little") + shape
         yield "a bomb", formats.zipped({**members, name: header + bytes(size)})
+        if size > 2**21:  # what follows is about headers, whatever the size
+            break
         for text in (
             b"(" * 9000,
             b"-" * 9000 + b"1",

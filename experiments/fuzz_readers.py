@@ -56,7 +56,7 @@ class Config:
     """
 
     cases: int = 100_000
-    large: int = 2
+    large: int = 1
     seconds: float = 60.0
     seed: int = 0
     readers: tuple[str, ...] = ()

@@ -6,11 +6,13 @@ be ends in a ValueError, one that is not there in a FileNotFoundError; both name
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from numpy import ndarray as Array
 from numpy.typing import NDArray
 
 from msda_theory.files import FileError, file_size, read_whole
-from msda_theory.npz import RATIO, exactly, read_npz
+from msda_theory.npz import RATIO, Shapes, exactly, read_npz
 
 Pictures = tuple[UInt8[Array, "m C H W"], Int64[Array, " m"]]
 
@@ -81,41 +83,57 @@ def idx(images: Path, labels: Path, *, classes: int) -> Pictures:
         ValueError: if one is not an idx file of bytes with 3 or 1 dimensions, is shorter or longer than it declares, or
             if the counts differ or a label is out of range.
     """
-    x, y = _idx(images, 3), _idx(labels, 1)
-    if len(x) != len(y):
+    shape, (count,) = _idx_header(images, 3), _idx_header(labels, 1)
+    if shape[0] != count:  # before the data, which may be large, are read
         raise ValueError(
-            f"{labels}: expected {len(x)} labels, one for each image of {images.name}, got {len(y)}; "
+            f"{labels}: expected {shape[0]} labels, one for each image of {images.name}, got {count}; "
             "copy both files from one source."
         )
+    x, y = _idx_data(images, shape), _idx_data(labels, (count,))
     _in_range(y, classes, labels)
     return x[:, None], y.astype(np.int64)
 
 
-def _idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    length, packed = file_size(path), path.suffix == ".gz"
-    header = 4 + 4 * dimensions
+def _idx_header(path: Path, dimensions: int) -> tuple[int, ...]:
+    """The shape that an idx file declares, which a file of its length can hold."""
+    length, header = file_size(path), 4 + 4 * dimensions
+    kind, packed = 0x800 + dimensions, path.suffix == ".gz"
+    with _unpacked(path) as file:
+        first = file.read(header)
+    if len(first) < header or int.from_bytes(first[:4], "big") != kind:
+        raise ValueError(
+            f"{path}: expected an idx file of bytes in {dimensions} dimensions (first bytes {kind:#010x}), "
+            f"got 0x{first[:4].hex()}; give the data set whose files these are."
+        )
+    shape = struct.unpack(f">{dimensions}I", first[4:])
+    size = math.prod(shape)
+    if size == 0 or (size > RATIO * length if packed else size != length - header):
+        raise ValueError(
+            f"{path}: the header declares {' x '.join(map(str, shape))} bytes, which a file of {length} bytes "
+            "does not hold; copy it again."
+        )
+    return shape
+
+
+def _idx_data(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """What follows the header of an idx file, to the end, where gzip compares its checksum."""
+    size = math.prod(shape)
+    with _unpacked(path) as file:
+        file.read(4 + 4 * len(shape))
+        data = exactly(file, path, size)
+        if file.read(1):
+            raise ValueError(f"{path}: expected {size} bytes after the header, got more; copy it again.")
+    return data.reshape(shape)
+
+
+@contextlib.contextmanager
+def _unpacked(path: Path) -> Iterator[io.BufferedIOBase]:
+    """A file, through gzip where its name ends in .gz."""
     try:
-        with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            first = file.read(header)
-            kind = 0x800 + dimensions
-            if len(first) < header or int.from_bytes(first[:4], "big") != kind:
-                raise ValueError(
-                    f"{path}: expected an idx file of bytes in {dimensions} dimensions (first bytes {kind:#010x}), "
-                    f"got 0x{first[:4].hex()}; give the data set whose files these are."
-                )
-            shape = struct.unpack(f">{dimensions}I", first[4:])
-            size = math.prod(shape)
-            if size == 0 or (size > RATIO * length if packed else size != length - header):
-                raise ValueError(
-                    f"{path}: the header declares {' x '.join(map(str, shape))} bytes, which a file of {length} bytes "
-                    "does not hold; copy it again."
-                )
-            data = exactly(file, path, size)
-            if file.read(1):
-                raise ValueError(f"{path}: expected {size} bytes after the header, got more; copy it again.")
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} does not unpack with gzip ({error}); copy it again.") from error
-    return data.reshape(shape)
 
 
 def npz(path: Path) -> tuple[UInt8[Array, "m C H W"], Int64[Array, " m"], tuple[str, ...] | None]:
@@ -131,25 +149,29 @@ def npz(path: Path) -> tuple[UInt8[Array, "m C H W"], Int64[Array, " m"], tuple[
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a zip file of such arrays, or a label is negative or has no class name.
     """
-    return _labelled(read_npz(path, _KINDS), path)
+    return _labelled(read_npz(path, _KINDS, _fit), path)
+
+
+def _fit(path: Path, shapes: Shapes) -> None:
+    """Refuse an npz file whose arrays are not those of labelled images."""
+    if not {"x", "y"} <= set(shapes):
+        raise FileError(f"{path}: expected arrays x and y, got {sorted(shapes) or 'neither'}; save it with both.")
+    x, y, names = shapes["x"], shapes["y"], shapes.get("class_names")
+    if len(x) not in (3, 4) or (len(x) == 4 and x[-1] not in (1, 3)) or 0 in x:
+        raise FileError(
+            f"{path}: expected x of shape [m, H, W], [m, H, W, 1] or [m, H, W, 3] with no empty axis, "
+            f"got {list(x)}; reorder its axes."
+        )
+    if y != x[:1]:
+        raise FileError(f"{path}: expected y of shape [{x[0]}], one label an image, got {list(y)}; save both.")
+    if names is not None and (len(names) != 1 or not 0 < names[0] <= _CLASSES):
+        raise FileError(f"{path}: expected class_names of one dimension, got shape {list(names)}; save a list.")
 
 
 def _labelled(arrays: dict[str, Any], path: Path) -> tuple[NDArray[Any], NDArray[Any], tuple[str, ...] | None]:
     """The arrays of an npz file in the layout and dtypes of the data sets."""
-    if not {"x", "y"} <= set(arrays):
-        raise FileError(f"{path}: expected arrays x and y, got {sorted(arrays) or 'neither'}; save it with both.")
-    x, y = arrays["x"], arrays["y"]
+    x, y, names = arrays["x"], arrays["y"], arrays.get("class_names")
     x = x[..., None] if x.ndim == 3 else x
-    if x.ndim != 4 or x.shape[-1] not in (1, 3) or x.size == 0:
-        raise FileError(
-            f"{path}: expected x of shape [m, H, W], [m, H, W, 1] or [m, H, W, 3] with no empty axis, "
-            f"got {list(arrays['x'].shape)}; reorder its axes."
-        )
-    if y.shape != (len(x),):
-        raise FileError(f"{path}: expected y of shape [{len(x)}], one label an image, got {list(y.shape)}; save both.")
-    names = arrays.get("class_names")
-    if names is not None and (names.ndim != 1 or len(names) == 0):
-        raise FileError(f"{path}: expected class_names of one dimension, got shape {list(names.shape)}; save a list.")
     _in_range(y, _CLASSES if names is None else len(names), path)
     x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     try:

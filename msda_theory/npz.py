@@ -13,7 +13,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from msda_theory.files import FileError, file_size
 
 RATIO = 1032  # the most that deflate can shrink data
+Shapes = Mapping[str, tuple[int, ...]]
+
 _BLOCK = 2**20  # bytes read at once
 _DIRECTORY = 2**17  # bytes of a zip file's list of entries, at most: each of 46 bytes becomes an object of 700
 _BROKEN = (
@@ -52,7 +54,9 @@ class _Capped(io.FileIO):
         return super().read(size) or b""
 
 
-def read_npz(path: Path, kinds: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+def read_npz(
+    path: Path, kinds: Mapping[str, str], fit: Callable[[Path, Shapes], None] = lambda path, shapes: None
+) -> dict[str, NDArray[Any]]:
     """Those arrays of an npz file that are named in ``kinds`` and stored; others are not looked at.
 
     The size that a zip entry declares, its array's header and the length of the file must agree before it is unpacked.
@@ -60,6 +64,8 @@ def read_npz(path: Path, kinds: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     Args:
         path: the file.
         kinds: by the name of an array what it may hold: "uint8", "integers", "text" or "numbers or text".
+        fit: called with the path and the shapes that the arrays declare, before any is read; raises if they do not fit
+            together, so that one of them cannot be large alone.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -71,7 +77,10 @@ def read_npz(path: Path, kinds: Mapping[str, str]) -> dict[str, NDArray[Any]]:
             stored = {info.filename: info for info in archive.infolist()}
             file.most = _BLOCK
             there = {name: kind for name, kind in kinds.items() if f"{name}.npy" in stored}
-            return {name: _member(archive, stored[f"{name}.npy"], path, length, kind) for name, kind in there.items()}
+            infos = {name: stored[f"{name}.npy"] for name in there}
+            heads = {name: _declared(archive, infos[name], path, length, kind) for name, kind in there.items()}
+            fit(path, {name: head["shape"] for name, head in heads.items()})
+            return {name: _data(archive, infos[name], path, head) for name, head in heads.items()}
     except FileError:
         raise
     except _BROKEN as error:
@@ -93,8 +102,10 @@ def exactly(file: io.BufferedIOBase, path: Path, size: int) -> NDArray[np.uint8]
     return np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8)
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, length: int, expected: str) -> NDArray[Any]:
-    """One array of an npz file."""
+def _declared(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, length: int, expected: str
+) -> dict[str, Any]:
+    """The header of one array of an npz file, which agrees with the zip entry, and its length as "start"."""
     where = f"{path}, array {info.filename.removesuffix('.npy')}"
     if info.compress_size > length or info.file_size > RATIO * info.compress_size + 1024:
         raise FileError(f"{where}: the zip entry declares more bytes than the file can hold; copy it again.")
@@ -112,6 +123,16 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, length:
                 f"{where}: the header declares shape {list(shape)}, {size} bytes, the zip entry has "
                 f"{info.file_size - start}; write the file anew."
             )
+    return {**header, "start": start}
+
+
+def _data(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, header: dict[str, Any]) -> NDArray[Any]:
+    """The array behind a checked header."""
+    where = f"{path}, array {info.filename.removesuffix('.npy')}"
+    dtype, shape = np.dtype(header["descr"]), header["shape"]
+    size = math.prod(shape) * dtype.itemsize
+    with archive.open(info) as file:
+        file.read(header["start"])
         data = exactly(file, path, size)
         if file.read(1):  # reads to the end, where the checksum is compared
             raise FileError(f"{where}: expected {size} bytes, got more; write the file anew.")

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from msda_theory.files import FileError, read_whole
 from msda_theory.graph.stored import read_stored
-from msda_theory.npz import read_npz
+from msda_theory.npz import Shapes, read_npz
 
 _SPARSEST = 2**14  # entries of a dense matrix for each one stored, at most
 _ATTRIBUTES = tuple(f"{name}_{part}" for name in ("attr", "adj") for part in ("data", "indices", "indptr", "shape"))
@@ -34,6 +34,25 @@ def dense(data: Any, indices: Any, indptr: Any, shape: Any) -> np.ndarray:
             f"{rows.shape[0]:,} x {rows.shape[1]:,}; drop columns that no node has."
         )
     return rows.toarray()
+
+
+def fit(path: Path, shapes: Shapes) -> None:
+    """Refuse an npz file whose arrays cannot be matrices, edges and labels of one graph.
+
+    Raises:
+        ValueError: then.
+    """
+    for name in ("x", "attr", "adj"):
+        parts = [shapes.get(f"{name}_{part}") for part in ("data", "indices", "indptr", "shape")]
+        if None in parts:
+            continue
+        if parts[0] != parts[1] or any(len(part or ()) != 1 for part in parts) or (parts[3] or (3,))[0] > 2:
+            raise FileError(f"{path}: the parts of the matrix {name} have shapes {parts}; write the file anew.")
+    nodes = next((s[0] - 1 for name in ("x_indptr", "attr_indptr") if (s := shapes.get(name))), 0)
+    for name, shape in shapes.items():
+        most = 2 if name == "edge_index" else nodes
+        if not name.startswith(("x_", "attr_", "adj_")) and (len(shape) not in (1, 2) or shape[0] > most):
+            raise FileError(f"{path}: array {name} has shape {list(shape)}, beyond {most} rows; write the file anew.")
 
 
 def csr(data: Any, indices: Any, indptr: Any, shape: Any) -> sparse.csr_matrix:
@@ -98,7 +117,7 @@ def published_npz(path: Path) -> SimpleNamespace:
         ValueError: if it is broken or not such a file.
     """
     kinds = dict.fromkeys((*_ATTRIBUTES, "labels"), "numbers or text")
-    arrays = read_npz(path, kinds)
+    arrays = read_npz(path, kinds, fit)
     if missing := sorted(set(kinds) - set(arrays)):
         raise FileError(f"{path}: expected the arrays of a published graph, got none of {missing}; copy it again.")
     attributes, adjacency = ([arrays[name] for name in part] for part in (_ATTRIBUTES[:4], _ATTRIBUTES[4:]))

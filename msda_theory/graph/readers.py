@@ -17,7 +17,7 @@ import torch
 from msda_theory.files import FileError
 from msda_theory.graph.extra import geometric
 from msda_theory.graph.graphs import Graph, from_data
-from msda_theory.graph.raw import dense, planetoid, published_npz
+from msda_theory.graph.raw import dense, fit, planetoid, published_npz
 from msda_theory.graph.splits import random_split
 from msda_theory.npz import read_npz
 
@@ -126,7 +126,7 @@ def read_graph(path: str | Path, *, name: str | None = None) -> Graph:
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there; correct the path, or use load_graph to look for a benchmark.")
     try:
-        arrays = read_npz(path, _KINDS)
+        arrays = read_npz(path, _KINDS, fit)
     except ValueError as error:
         raise FileError(f"{path}: expected an npz file without pickles, got: {error}") from error
     split = [key for key in _SPLIT if key in arrays]
