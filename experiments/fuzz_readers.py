@@ -37,8 +37,8 @@ from experiments.fuzz_worker import CONSTANT
 from experiments.record import RESULTS, ROOT, cached, check, code_digest, command_line, finish
 
 SOURCES = (
-    *("fuzz_readers.py", "fuzz_worker.py", "fuzz_samples.py", "fuzz_faults.py", "fuzz_formats.py", "readers.py"),
-    *("pictures.py", "weights.py", "checkpoints.py", "record.py"),
+    *("fuzz_readers.py", "fuzz_worker.py", "fuzz_samples.py", "fuzz_faults.py", "fuzz_harm.py", "fuzz_formats.py"),
+    *("fuzz_values.py", "readers.py", "pictures.py", "weights.py", "checkpoints.py", "record.py"),
 )
 RIGHT = ("read", "refused")
 

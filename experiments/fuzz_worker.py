@@ -23,8 +23,10 @@ from typing import Any
 
 import torch
 
-from experiments.fuzz_faults import BYTES, PLACES, harmful
-from experiments.fuzz_samples import READERS, Sample, held
+from experiments.fuzz_faults import BYTES, PLACES
+from experiments.fuzz_harm import harmful
+from experiments.fuzz_samples import READERS, Sample
+from experiments.fuzz_values import held
 from msda_theory.streams import stream
 
 CONSTANT = 8 * 2**20  # bytes that a case may take whatever its file: buffers of 1 MB, tables of decoders, messages

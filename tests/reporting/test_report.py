@@ -225,3 +225,9 @@ def test_rows_become_a_flat_frame():
 def test_empty_cells_are_sorted_as_empty():
     table = Table("t", "T", pd.DataFrame({"x": [1.5, None]}), (Column("x", "x", 1),))
     assert [[c["value"] for c in row] for row in table_view(table)["rows"]] == [[1.5], [None]]
+
+
+def test_a_broken_list_of_drawn_figures_means_that_none_isgather._drawn(tmp_path):
+    for text in ("{", "[]", "1"):
+        (tmp_path / "drawn.json").write_text(text)
+        assert gather._drawn(tmp_path / "drawn.json") == {}
