@@ -1,4 +1,4 @@
-"""Faults of files, by name: what is done to the bytes of one, what stands in its place, some made to do harm."""
+"""Faults of files, by name: what is done to the bytes of one, what stands in its place."""
 
 from __future__ import annotations
 

@@ -23,8 +23,9 @@ def sentence(record: Record) -> str:
     return (
         f"Seed {config['seed']}, {result['cases']:,} cases of {faults} faults and {len(result['rows'])} readers, "
         f"{result['different']:,} of them different: {outcomes.get('read', 0):,} were read and held what was read, "
-        f"{outcomes.get('refused', 0):,} were refused by an error that names the file and says what to do, and {wrong:,} "
-        f"ended otherwise{f' ({others})' if others else ''}. The slowest case took {slowest['slowest_s']:.2f} s of one "
+        f"{outcomes.get('refused', 0):,} were refused by an error that names the file and says what to do, and "
+        f"{wrong:,} ended otherwise{f' ({others})' if others else ''}. The slowest case took "
+        f"{slowest['slowest_s']:.2f} s of one "
         f"core ({slowest['reader']}: {slowest['slowest']})."
     )
 

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import nn
 
 from experiments import fuzz_formats as formats
-from experiments import fuzz_readers, pictures, readers, record, weights
+from experiments import fuzz_readers, pictures, readers, record, tables_fuzz, weights
 from experiments.checkpoints import Checkpoint, Checkpoints
 from experiments.fuzz_faults import BYTES, PLACES
 from experiments.fuzz_samples import READERS
@@ -120,6 +120,17 @@ def test_the_study_of_two_readers(tmp_path):
 def test_a_plan_runs_all_contents_that_are_counted_and_shares_the_rest():
     assert fuzz_readers.plan({"a": 3, "b": 0, "c": 0}, 10) == {"a": 3, "b": 4, "c": 4}
     assert fuzz_readers.plan({"a": 30, "b": 0}, 10) == {"a": 30, "b": 0}
+
+
+def test_the_table_of_a_study(tmp_path):
+    made = fuzz_readers.run(fuzz_readers.Config(cases=20, large=10, readers=("idx",)), folder=tmp_path)
+    text = tables_fuzz.blocks({"fuzz_readers": made})["fuzz-readers"]
+    result = made["result"]
+    assert f"{result['cases']:,} cases of" in text
+    assert "and 0 ended otherwise. The slowest" in text
+    assert text.splitlines()[-1].startswith(f"| idx | {result['cases']:,} | ")
+    broken = {**result, "outcomes": {**result["outcomes"], "hang": 2}, "cases": result["cases"] + 2}
+    assert "and 2 ended otherwise (hang: 2)" in tables_fuzz.sentence({**made, "result": broken})
 
 
 def test_what_values_hold():

@@ -17,6 +17,7 @@ from experiments import tables
 from experiments.claims import CLAIMS, VERDICTS
 from experiments.record import RECORDS, ROOT
 from figures import make
+from reporting import gather
 from reporting.build import Config, build
 from reporting.gather import find_records
 from reporting.page import prose, table_view
@@ -227,7 +228,7 @@ def test_empty_cells_are_sorted_as_empty():
     assert [[c["value"] for c in row] for row in table_view(table)["rows"]] == [[1.5], [None]]
 
 
-def test_a_broken_list_of_drawn_figures_means_that_none_isgather._drawn(tmp_path):
+def test_a_broken_list_of_drawn_figures_means_that_none_is_drawn(tmp_path):
     for text in ("{", "[]", "1"):
         (tmp_path / "drawn.json").write_text(text)
         assert gather._drawn(tmp_path / "drawn.json") == {}
