@@ -45,8 +45,9 @@ def traced():
 
 @pytest.mark.parametrize("reader", READERS)
 def test_a_sample_of_the_cases_is_right(reader, traced):
-    """Two cases of each fault of bytes, all things in the place of a file, and 40 files made to do harm."""
+    """Two cases of each fault of bytes, all things in the place of a file, and 40 small files made to do harm."""
     bench = Bench(reader, 0, False)
+    bench.harm = [(name, content) for name, content in bench.harm if len(content) < 9000]
     faults = bench.faults()
     harm = [name for name in faults if name not in (*BYTES, *PLACES, "none")]
     wrong = []
