@@ -11,7 +11,7 @@ end of the process, an answer that takes longer than the limit, any call of a sh
 Python's audit hook sees, and memory above twice the legitimate size plus a constant. Legitimate is the largest of the
 file, its undamaged content in memory, and what was read; `experiments.fuzz_worker.watched` says how memory is measured.
 
-Check, which must hold: all cases are right, at least so many different ones as asked for. Cost: about 20 minutes on one
+Check, which must hold: all cases are right, at least so many different ones as asked for. Cost: about 5 minutes on one
 core. Linux only. Record: ``fuzz_readers.json``.
 """
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -30,11 +31,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tqdm import tqdm
 
 from experiments.fuzz_samples import READERS
 from experiments.fuzz_worker import CONSTANT
-from experiments.record import RESULTS, ROOT, cached, check, code_digest, command_line, finish
+from experiments.parallel import spread
+from experiments.record import RESULTS, ROOT, cached, check, code_digest, command_line, current, finish
 
 SOURCES = (
     *("fuzz_readers.py", "fuzz_worker.py", "fuzz_samples.py", "fuzz_faults.py", "fuzz_harm.py", "fuzz_formats.py"),
@@ -119,15 +120,43 @@ class Worker:
         return outcome
 
 
-def run(config: Config, *, folder: Path = RESULTS) -> dict[str, Any]:
-    """Read all cases and count how they ended."""
+@dataclass(frozen=True)
+class Part:
+    """The cases of one reader, as many as its share."""
+
+    reader: str
+    cases: int
+    large: int
+    seconds: float
+    seed: int
+
+
+def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, Any]:
+    """Read all cases and count how they ended, reader after reader; what has a record is not read again."""
+    share = -(-config.cases * 127 // (100 * len(config.chosen)))  # some are alike, and folders have few
+    parts = [Part(reader, share, config.large, config.seconds, config.seed) for reader in config.chosen]
+    records = spread(_one, [(part, folder) for part in parts], jobs, "fuzz_readers", known=_known)
     return cached(
         folder / "fuzz_readers.json",
         config,
         code_digest(*SOURCES),
         command_line("experiments.fuzz_readers", config),
-        lambda: _summary(config, list(_cases(config))),
+        lambda: _summary(config, [r["result"] for r in records]),
+        parts=records,
     )
+
+
+def _place(part: Part, folder: Path) -> Path:
+    return folder / "fuzz_readers" / f"{re.sub('[^a-z0-9]+', '_', part.reader.lower())}.json"
+
+
+def _known(part: Part, folder: Path) -> dict[str, Any] | None:
+    return current(_place(part, folder), part, code_digest(*SOURCES))
+
+
+def _one(part: Part, folder: Path) -> dict[str, Any]:
+    command = "python -m experiments.fuzz_readers"
+    return cached(_place(part, folder), part, code_digest(*SOURCES), command, lambda: _row(part, list(_cases(part))))
 
 
 def plan(faults: dict[str, int], cases: int) -> dict[str, int]:
@@ -138,23 +167,21 @@ def plan(faults: dict[str, int], cases: int) -> dict[str, int]:
     return {name: count or -(-left // free) for name, count in faults.items()}
 
 
-def _cases(config: Config) -> Iterator[dict[str, Any]]:
-    """All cases, in order of reader and size."""
-    worker = Worker(config.seconds)
-    share = -(-config.cases * 135 // (100 * len(config.chosen)))  # some are alike, and folders have few
-    with tqdm(total=share * len(config.chosen), desc="fuzz", unit="case") as bar:
-        for reader in config.chosen:
-            for large in (False, True):
-                start = {"reader": reader, "seed": config.seed, "large": large}
-                worker.ask(**start)
-                faults = worker.answer(120.0)
-                assert isinstance(faults, dict), f"{reader}: no undamaged file could be read"
-                part = share * (config.large if large else 100 - config.large) // 100
-                for fault, count in plan(faults, part).items():
-                    for case in _fault(worker, {**start, "fault": fault}, count):
-                        bar.update()
-                        yield {"reader": reader, "fault": fault, "large": large, **case}
-    worker.end()
+def _cases(part: Part) -> Iterator[dict[str, Any]]:
+    """All cases of a reader, those with small files first."""
+    worker = Worker(part.seconds)
+    try:
+        for large in (False, True):
+            start = {"reader": part.reader, "seed": part.seed, "large": large}
+            worker.ask(**start)
+            faults = worker.answer(600.0)
+            assert isinstance(faults, dict), f"{part.reader}: no undamaged file could be read"
+            share = part.cases * (part.large if large else 100 - part.large) // 100
+            for fault, count in plan(faults, share).items():
+                for case in _fault(worker, {**start, "fault": fault}, count):
+                    yield {"reader": part.reader, "fault": fault, "large": large, **case}
+    finally:
+        worker.end()
 
 
 def _fault(worker: Worker, request: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
@@ -172,32 +199,34 @@ def _fault(worker: Worker, request: dict[str, Any], count: int) -> Iterator[dict
                 break
 
 
-def _summary(config: Config, cases: list[dict[str, Any]]) -> dict[str, Any]:
-    distinct = len({c["content"] for c in cases if "content" in c})
+def _row(part: Part, cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is kept of the cases of a reader."""
+    timed = [c for c in cases if "seconds" in c]
+    most = max(timed, key=lambda c: c["grown"] / (2 * c["legitimate"] + CONSTANT))
+    big = max(timed, key=lambda c: max(0, c["grown"] - CONSTANT) / c["legitimate"])
+    slowest = max(timed, key=lambda c: c["seconds"])
     wrong = [c for c in cases if c["outcome"] not in RIGHT]
-    rows = []
-    for reader in config.chosen:
-        own = [c for c in cases if c["reader"] == reader]
-        timed = [c for c in own if "seconds" in c]
-        most = max(timed, key=lambda c: c["grown"] / (2 * c["legitimate"] + CONSTANT))
-        big = max(timed, key=lambda c: max(0, c["grown"] - CONSTANT) / c["legitimate"])
-        slowest = max(timed, key=lambda c: c["seconds"])
-        rows.append(
-            {
-                "reader": reader,
-                "cases": len(own),
-                "outcomes": dict(sorted(Counter(c["outcome"] for c in own).items())),
-                "share_of_bound": most["grown"] / (2 * most["legitimate"] + CONSTANT),
-                "over_legitimate": max(0, big["grown"] - CONSTANT) / big["legitimate"],
-                "slowest_s": round(slowest["seconds"], 4),
-                "slowest": slowest["fault"],
-                "faults": _by_fault(own),
-            }
-        )
-    known = [{k: c[k] for k in ("reader", "fault", "large", "number", "outcome", "text") if k in c} for c in wrong[:50]]
-    outcomes = dict(sorted(Counter(c["outcome"] for c in cases).items()))
-    result = {"cases": len(cases), "different": distinct, "outcomes": outcomes, "constant": CONSTANT, "rows": rows}
-    return {**result, "wrong": known, "checks": _checks(config, result)}
+    return {
+        "reader": part.reader,
+        "cases": len(cases),
+        "different": len({c["content"] for c in timed}),
+        "outcomes": dict(sorted(Counter(c["outcome"] for c in cases).items())),
+        "share_of_bound": most["grown"] / (2 * most["legitimate"] + CONSTANT),
+        "over_legitimate": max(0, big["grown"] - CONSTANT) / big["legitimate"],
+        "slowest_s": round(slowest["seconds"], 4),
+        "slowest": slowest["fault"],
+        "faults": _by_fault(cases),
+        "wrong": [{k: c.get(k) for k in ("fault", "large", "number", "outcome", "text")} for c in wrong[:20]],
+    }
+
+
+def _summary(config: Config, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    outcomes: Counter[str] = Counter()
+    for row in rows:
+        outcomes.update(row["outcomes"])
+    totals = {name: sum(row[name] for row in rows) for name in ("cases", "different")}
+    result = {**totals, "outcomes": dict(sorted(outcomes.items())), "constant": CONSTANT, "rows": rows}
+    return {**result, "checks": _checks(config, result)}
 
 
 def _by_fault(cases: list[dict[str, Any]]) -> dict[str, dict[str, int]]:
@@ -222,9 +251,9 @@ def _checks(config: Config, result: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def main(config: Annotated[Config, tyro.conf.arg(name="")] = Config()) -> None:
-    """Read all cases, in one process after the other."""
-    finish(run(config))
+def main(config: Annotated[Config, tyro.conf.arg(name="")] = Config(), jobs: int = os.cpu_count() or 1) -> None:
+    """Read all cases, ``jobs`` readers at a time."""
+    finish(run(config, jobs=jobs))
 
 
 if __name__ == "__main__":
