@@ -114,9 +114,10 @@ class Worker:
     def end(self, outcome: str = "") -> str:
         """End the process."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGKILL) if outcome else self.process.stdin.close()  # type: ignore[union-attr]
-            self.process.wait()
-            self.process = None
+            if outcome:
+                self.process.send_signal(signal.SIGKILL)
+            with self.process:  # closes its pipes and waits
+                self.process = None
         return outcome
 
 
