@@ -89,8 +89,9 @@ def _value(value: Any) -> bytes:
         shape = b"".join(map(_number, value[3]))
         state = b"}(" + parts + _text("_shape") + b"(" + shape + b"tu"
         return b"cscipy.sparse.csr\ncsr_matrix\n)\x81" + state + b"b"
-    lists = b"".join(_number(key) + b"](" + b"".join(map(_number, near)) + b"e" for key, near in value.items())
-    return b"ccollections\ndefaultdict\nc__builtin__\nlist\n\x85R(" + lists + b"u"
+    lists = [_number(key) + b"](" + b"".join(map(_number, near)) + b"e" for key, near in value.items()]
+    runs = b"".join(b"(" + b"".join(lists[low : low + 1000]) + b"u" for low in range(0, len(lists), 1000))
+    return b"ccollections\ndefaultdict\nc__builtin__\nlist\n\x85R" + runs
 
 
 def _array(value: np.ndarray) -> bytes:

@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 RECORDS = ROOT / "experiments" / "records"
 _NUMBERS = re.compile(r"\[\s*(?:[-+.eE\d]+|null)(?:,\s*(?:[-+.eE\d]+|null))*\s*\]")
+_HALVES = re.compile(rb"\\u[dD][89a-fA-F]")
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "pandas")
 
 
@@ -87,7 +88,7 @@ def parse(content: bytes) -> Any:
         value = json.loads(
             content.decode(), parse_constant=_not_finite, parse_float=_finite, object_pairs_hook=_each_once
         )
-        if b"\\u" in content:
+        if _HALVES.search(content):
             json.dumps(value, ensure_ascii=False).encode()  # halves of characters, which nothing could write again
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error

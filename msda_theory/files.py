@@ -38,9 +38,9 @@ def read_whole(path: Path) -> bytes:
     """
     size = file_size(path)
     with path.open("rb", buffering=0) as file:
-        content = bytearray()
-        while len(content) <= size and (part := file.read(min(2**24, size + 1 - len(content)))):
-            content += part
-    if len(content) != size:
+        parts = [file.read(size + 1)]
+        while parts[-1] and sum(map(len, parts)) <= size:  # the system gives 2 GB at once, at most
+            parts.append(file.read(size + 1 - sum(map(len, parts))))
+    if sum(map(len, parts)) != size:
         raise FileError(f"{path} changed while it was read; wait for the program that writes it, then try again.")
-    return bytes(content)
+    return b"".join(part for part in parts if part) if len(parts[0]) != size else parts[0]

@@ -84,7 +84,8 @@ def read_npz(
     except FileError:
         raise
     except _BROKEN as error:
-        raise FileError(f"{path} is not a whole npz file ({error}); copy it again or write it anew.") from error
+        text = str(error)[:200]  # some hold what stands in the place of a name, up to 64 KB
+        raise FileError(f"{path} is not a whole npz file ({text}); copy it again or write it anew.") from error
 
 
 def exactly(file: io.BufferedIOBase, path: Path, size: int) -> NDArray[np.uint8]:

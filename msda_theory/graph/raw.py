@@ -48,7 +48,8 @@ def fit(path: Path, shapes: Shapes) -> None:
             continue
         if parts[0] != parts[1] or any(len(part or ()) != 1 for part in parts) or (parts[3] or (3,))[0] > 2:
             raise FileError(f"{path}: the parts of the matrix {name} have shapes {parts}; write the file anew.")
-    nodes = next((s[0] - 1 for name in ("x_indptr", "attr_indptr") if (s := shapes.get(name))), 0)
+    counts = [s[0] - 1 for name in ("x_indptr", "attr_indptr") if (s := shapes.get(name))]
+    nodes = counts[0] if counts else 2**40  # what is missing is said elsewhere
     for name, shape in shapes.items():
         most = 2 if name == "edge_index" else nodes
         if not name.startswith(("x_", "attr_", "adj_")) and (len(shape) not in (1, 2) or shape[0] > most):
@@ -70,7 +71,12 @@ def csr(data: Any, indices: Any, indptr: Any, shape: Any) -> sparse.csr_matrix:
         raise ValueError(f"expected a matrix's two sides and whole numbers for its places, got {shape}; write it anew.")
     if len(indptr) != sides[0] + 1:
         raise ValueError(f"expected {sides[0] + 1} row pointers, one more than rows, got {len(indptr)}; write it anew.")
-    matrix = sparse.csr_matrix((data, indices, indptr), shape=sides)
+    # In 64 bits: scipy's own check subtracts in the type of the file, where a difference can wrap and be positive.
+    starts, columns = (np.asarray(part).astype(np.int64) for part in (indptr, indices))
+    ordered = ((starts >= 0) & (starts <= len(data))).all() and starts[0] == 0 and (np.diff(starts) >= 0).all()
+    if not ordered or starts[-1] != len(data) or not ((columns >= 0) & (columns < sides[1])).all():
+        raise ValueError("expected row pointers that rise from 0 to the number of entries, and columns in range.")
+    matrix = sparse.csr_matrix((data, columns, starts), shape=sides)
     matrix.check_format(full_check=True)
     return matrix
 

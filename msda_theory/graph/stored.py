@@ -37,6 +37,7 @@ class _Name:
 
 
 _MARK = object()
+_DEEPEST = 4096  # Python writes lists and dicts in runs of 1,000 parts
 _NAMES = {
     **{f"numpy.{c}.multiarray _reconstruct": "array" for c in ("core", "_core")},
     **{f"numpy.{c}.numeric _frombuffer": "buffer" for c in ("core", "_core")},
@@ -67,6 +68,8 @@ class _Machine:
     def run(self, content: bytes) -> Any:
         """The object that the file holds."""
         for opcode, argument, _ in pickletools.genops(content):
+            if len(self.stack) > _DEEPEST:
+                raise ValueError(f"more than {_DEEPEST} values that are no part of another")
             self.step(opcode.name, argument)
         return self.stack.pop()
 
@@ -90,6 +93,8 @@ class _Machine:
             stack.append(tuple(values) if name == "TUPLE" else values if name == "LIST" else _pairs(values))
         elif name in ("APPEND", "APPENDS"):
             values = [stack.pop()] if name == "APPEND" else self.since_mark()
+            if not all(type(value) is int for value in values):
+                raise ValueError("a list of other things than numbers")
             _of(stack[-1], list).extend(values)
         elif name in ("SETITEM", "SETITEMS"):
             values = [stack.pop(), stack.pop()][::-1] if name == "SETITEM" else self.since_mark()

@@ -266,9 +266,10 @@ def test_a_checkpoint_of_something_else_is_not_resumed(tmp_path):
 
 def test_thousands_of_zip_entries_take_no_memory(tmp_path, traced):
     (tmp_path / "a.npz").write_bytes(formats.zipped({f"{k}": b"" for k in range(20_000)}))
+    tracemalloc.reset_peak()
     with pytest.raises(ValueError, match=r"a\.npz is not a whole npz file \(its list of entries is too long"):
         npz.read_npz(tmp_path / "a.npz", {})
-    assert traced() < CONSTANT
+    assert traced() < 2**21  # 14 MB were taken
 
 
 def test_a_declared_size_takes_no_memory_before_the_data_are_there(tmp_path, traced):
@@ -281,6 +282,7 @@ def test_a_declared_size_takes_no_memory_before_the_data_are_there(tmp_path, tra
     (tmp_path / "l.gz").write_bytes(
         gzip.compress((0x801).to_bytes(4, "big") + (10**5).to_bytes(4, "big") + bytes(10**5))
     )
+    tracemalloc.reset_peak()
     with pytest.raises(ValueError, match=r"i\.gz ends \d+ bytes before its declared end"):
         readers.idx(tmp_path / "i.gz", tmp_path / "l.gz", classes=10)
     assert traced() < 4 * 10**6  # 78 MB were taken
