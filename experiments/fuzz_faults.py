@@ -134,6 +134,10 @@ def _linked(path: Path, target: str | Path) -> None:
     path.symlink_to(target)
 
 
+def _one_byte(path: Path) -> None:
+    path.write_bytes(b"\0")
+
+
 def _pipe(path: Path) -> None:
     os.mkfifo(path)
 
@@ -158,7 +162,7 @@ def _socket(path: Path) -> None:
 PLACES: dict[str, Callable[[Path], None]] = {
     "missing": lambda path: None,
     "empty": lambda path: path.touch(),
-    "one byte": lambda path: path.write_bytes(b"\0") and None,
+    "one byte": _one_byte,
     "a folder": lambda path: path.mkdir(),
     "a link to itself": lambda path: _linked(path, path),
     "a link to nothing": lambda path: _linked(path, "nothing"),

@@ -137,7 +137,8 @@ def _safetensors(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
         b"{" + text[1:-1] + b"," + text[1:],
     ):
         yield "a header that is none", formats.safetensors(words, data)
-    for beside in ({"state": 1}, {"state": "[" * 20_000}, {"state": "{}", "sha256": ""}, [], "a", {}, {"state": "NaN"}):
+    metadata: list[Any] = [{"state": 1}, {"state": "[" * 20_000}, {"state": "{}", "sha256": ""}, {"state": "NaN"}]
+    for beside in [*metadata, [], "a", {}]:
         yield "metadata that are none", formats.safetensors({**header, "__metadata__": beside}, data)
     yield (
         "thousands of entries",

@@ -148,7 +148,10 @@ def _published(folder: Path, rng: np.random.Generator, large: bool) -> Sample:
     }
     raw = folder / "Photo" / "raw"
     (path,) = _written(raw, **{"amazon_electronics_photo.npz": formats.npz({**arrays, "labels": np.arange(nodes) % 2})})
-    read = lambda: load_graph("amazon-photo", folder, rng=np.random.default_rng(0))  # noqa: E731
+
+    def read() -> Graph:
+        return load_graph("amazon-photo", folder, rng=np.random.default_rng(0))
+
     whole = read()
     return Sample((path,), read, partial(_graph_valid, whole), held(whole))
 

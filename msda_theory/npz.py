@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,14 @@ _KINDS = {
     "text": re.compile(r"[<>=]?U[1-9]\d{0,3}"),
     "numbers or text": re.compile(r"[|<>=]?(?:b1|[iu][1248]|f[248])|[<>=]?U[1-9]\d{0,3}"),
 }
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """What bytes come from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` of the next bytes; none at the end."""
 
 
 class _Capped(io.FileIO):
@@ -88,7 +96,7 @@ def read_npz(
         raise FileError(f"{path} is not a whole npz file ({text}); copy it again or write it anew.") from error
 
 
-def exactly(file: io.BufferedIOBase, path: Path, size: int) -> NDArray[np.uint8]:
+def exactly(file: Readable, path: Path, size: int) -> NDArray[np.uint8]:
     """The next ``size`` bytes of a file; memory is taken as they come, an eighth more than they are at most.
 
     Raises:
@@ -140,7 +148,7 @@ def _data(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, header: d
     return data.view(dtype).reshape(shape, order="F" if header["fortran_order"] else "C")
 
 
-def _npy_header(file: io.BufferedIOBase, where: str) -> tuple[dict[str, Any], int]:
+def _npy_header(file: Readable, where: str) -> tuple[dict[str, Any], int]:
     """The checked header of an npy file, and its length with the magic string."""
     first = file.read(8)
     width = 2 if first[6:7] == b"\x01" else 4

@@ -43,13 +43,14 @@ def fit(path: Path, shapes: Shapes) -> None:
         ValueError: then.
     """
     for name in ("x", "attr", "adj"):
-        parts = [shapes.get(f"{name}_{part}") for part in ("data", "indices", "indptr", "shape")]
-        if None in parts:
+        names = [f"{name}_{part}" for part in ("data", "indices", "indptr", "shape")]
+        parts = [shapes[part] for part in names if part in shapes]
+        if len(parts) < 4:  # what is missing is said elsewhere
             continue
-        if parts[0] != parts[1] or any(len(part or ()) != 1 for part in parts) or (parts[3] or (3,))[0] > 2:
+        if parts[0] != parts[1] or any(len(part) != 1 for part in parts) or parts[3][0] > 2:
             raise FileError(f"{path}: the parts of the matrix {name} have shapes {parts}; write the file anew.")
     counts = [s[0] - 1 for name in ("x_indptr", "attr_indptr") if (s := shapes.get(name))]
-    nodes = counts[0] if counts else 2**40  # what is missing is said elsewhere
+    nodes = counts[0] if counts else 2**40
     for name, shape in shapes.items():
         most = 2 if name == "edge_index" else nodes
         if not name.startswith(("x_", "attr_", "adj_")) and (len(shape) not in (1, 2) or shape[0] > most):
@@ -149,7 +150,7 @@ def _matrix(found: Any, path: Path) -> np.ndarray:
 
 def _edges(found: Any, length: int, path: Path) -> np.ndarray:
     """Edges [2, E] of a dict of neighbour lists; a list that the file has once and names often is no way to more."""
-    lists = found if isinstance(found, dict) else {None: None}
+    lists: dict[Any, Any] = found if isinstance(found, dict) else {None: None}
     whole = all(type(node) is int and type(near) is list for node, near in lists.items())
     if (
         not whole
