@@ -192,7 +192,7 @@ def _stored(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
     yield "a serialised call", b"\x80\x02\x82\x01."
     yield "lists in lists", b"\x80\x02" + b"]" * min(size, 10**5) + b"a" * (min(size, 10**5) - 1) + b"."
     yield "lists in lists", b"\x80\x02" + b"]q\x00h\x00a" + b"h\x00h\x00\x86q\x00" * 9000 + b"."
-    yield "a key that takes forever", b"\x80\x02}" + b")q\x00" + b"h\x00h\x00\x86q\x00" * 200 + b"K\x01s."
+    yield "a key that takes forever", b"\x80\x02}q\x01)q\x00" + b"h\x00h\x00\x86q\x00" * 200 + b"h\x01h\x00K\x01s."
     near = b"(" + b"K\x00" * 3000 + b"e"
     yield (
         "one list in many places",

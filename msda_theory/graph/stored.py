@@ -45,6 +45,7 @@ _NAMES = {
     **{"numpy ndarray": "type", "numpy dtype": "dtype", "collections defaultdict": "dict", "_codecs encode": "bytes"},
     **{f"{c} _reconstructor": "instance" for c in ("copy_reg", "copyreg")},
     **{f"{c} {name}": "type" for c in ("__builtin__", "builtins") for name in ("list", "object")},
+    **{f"{c} bytes": "bytes" for c in ("__builtin__", "builtins")},  # without arguments, of an empty array
 }
 _VALUES = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
@@ -140,7 +141,7 @@ def _made(kind: str, arguments: tuple[Any, ...]) -> Any:
     if kind == "dict":
         return {}
     if kind == "bytes":
-        return _of(arguments[0], str).encode("latin-1")
+        return _of(arguments[0], str).encode("latin-1") if arguments else b""
     if kind == "instance":
         kind, arguments = _of(arguments[0], _Name).kind, ()
     if kind == "type":

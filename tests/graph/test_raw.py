@@ -37,7 +37,7 @@ def test_matrices_and_lists_of_every_protocol(protocol):
     np.testing.assert_array_equal(
         dense(*read_stored(pickle.dumps(matrix, protocol=protocol), "file")), matrix.toarray()
     )
-    lists = {k: list(range(k)) for k in range(2500)}
+    lists = {k: list(range(k % 4)) for k in range(2500)}
     assert read_stored(pickle.dumps(lists, protocol=protocol), "file") == lists
 
 
@@ -65,7 +65,7 @@ STORED = {
         "an object of no kind that a graph has",
     ),
     "a dtype": (b"cnumpy\ndtype\n(S'f4'\nI0\nI1\ntR.", "a dtype in the place of an array"),
-    "an array of objects": (pickle.dumps(np.array([None])), r"a list in the place|an array of 'O8'"),
+    "an array of objects": (pickle.dumps(np.array([None])), "a list of other things than numbers"),
     "an array without bytes": (
         pickle.dumps(np.zeros(300), 2).replace(b"M,\x01", b"M,\x02"),
         r"an array of shape \(556,\) with 2400 bytes",
@@ -93,7 +93,7 @@ def test_a_key_that_takes_forever_to_compare():
     """A tuple of twice itself, 200 times: its hash takes 2^200 steps."""
     start = time.monotonic()
     with pytest.raises(ValueError, match="keys that are neither numbers nor words"):
-        read_stored(b"\x80\x02})q\x00" + b"h\x00h\x00\x86q\x00" * 200 + b"K\x01s.", "file")
+        read_stored(b"\x80\x02}q\x01)q\x00" + b"h\x00h\x00\x86q\x00" * 200 + b"h\x01h\x00K\x01s.", "file")
     assert time.monotonic() - start < 5
 
 
