@@ -17,6 +17,7 @@ from msda_theory.files import FileError, read_whole
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"})
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")  # of the content: a JPEG named .png is read
 _PIXELS = 2**26
+_FREE = 2**19  # pixels that any file may have, as one of a single colour does
 _DENSEST = 1032 // 3  # pixels of three bytes for each byte of a file: what deflate can do, beyond any photograph
 _SCALE, _RATIO = (0.08, 1.0), (math.log(3 / 4), math.log(4 / 3))
 
@@ -74,7 +75,7 @@ def read_picture(path: Path, size: int, rng: np.random.Generator | None = None) 
             content = read_whole(path)
             with Image.open(io.BytesIO(_plain_png(content)), formats=_FORMATS) as image:
                 width, height = image.size
-                if width * height > min(_PIXELS, _DENSEST * len(content) + 2**20):
+                if width * height > min(_PIXELS, _DENSEST * len(content) + _FREE):
                     raise ValueError(f"{width} x {height} pixels are more than {_PIXELS}, or than its length can hold")
                 box = _centre_box(width, height) if rng is None else _random_box(width, height, rng)
                 image.draft("RGB", _enough(image.size, box, size))
