@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-from experiments.record import write_whole
+from experiments.files import parse, write_whole
+from msda_theory.files import read_whole
 
 _NAME = re.compile(r"checkpoint-(\d{9})\.safetensors")
 
@@ -83,15 +84,21 @@ class Checkpoints:
 def read(path: Path) -> Checkpoint | None:
     """The checkpoint in a file, or None if it does not hold what was written."""
     try:
-        tensors = load_file(path)
-        with safe_open(path, "pt") as file:
-            meta = file.metadata()
+        content = read_whole(path)
+        tensors, meta = load(content), _metadata(content)
         if _digest(tensors, meta["state"]) != meta["sha256"]:
             return None
-        state = json.loads(meta["state"])
-        return Checkpoint(state.pop("step"), tensors, state)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        state = parse(meta["state"].encode())
+        step = state.pop("step")
+        return Checkpoint(step, tensors, state) if type(step) is int and step >= 0 else None
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError):
         return None
+
+
+def _metadata(content: bytes) -> dict[str, str]:
+    """What stands beside the tensors of a safetensors file, of which ``load`` has checked the header."""
+    length = int.from_bytes(content[:8], "little")
+    return dict(parse(content[8 : 8 + length])["__metadata__"])
 
 
 def _digest(tensors: dict[str, Tensor], state: str) -> str:

@@ -18,11 +18,12 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from scipy import stats
 from torch import nn
 
 from experiments.data import digits
+from experiments.files import write_whole
 from experiments.models import small_conv_net
 from experiments.parallel import one_thread, spread
 from experiments.record import (
@@ -34,8 +35,8 @@ from experiments.record import (
     current,
     finish,
     weights_digest,
-    write_whole,
 )
+from experiments.weights import load_weights
 from msda_theory.losses import SoftmaxCrossEntropy
 from msda_theory.masks.base import Strategy
 from msda_theory.masks.registry import strategy as make_strategy
@@ -120,10 +121,8 @@ def load_model(record: dict[str, Any], folder: Path = RESULTS, *, study: str = "
     """
     config = RunConfig(**record["config"])
     path = folder / study / f"{config.name}.safetensors"
-    if hashlib.sha256(path.read_bytes()).hexdigest() != record["result"]["weights_sha256"]:
-        raise ValueError(f"{path.name} does not hold the weights of its record; delete both and train again.")
     model = small_conv_net(config.activation, width=config.width, seed=config.seed)
-    model.load_state_dict(load_file(path))
+    load_weights(model, path, record["result"]["weights_sha256"])
     return model.double().eval()
 
 

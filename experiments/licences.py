@@ -18,7 +18,8 @@ import tyro
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from experiments.record import ROOT, write_whole
+from experiments.files import write_whole
+from experiments.record import ROOT
 
 CORE = "core"
 # What decides over licence and use alike: GPL, LGPL, AGPL, in words or as SPDX names them.

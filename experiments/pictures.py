@@ -12,9 +12,13 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray as Array
 from PIL import Image
 
+from msda_theory.files import FileError, read_whole
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"})
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")  # of the content: a JPEG named .png is read
 _PIXELS = 2**26
+_FREE = 2**19  # pixels that any file may have, as one of a single colour does
+_DENSEST = 1032 // 3  # pixels of three bytes for each byte of a file: what deflate can do, beyond any photograph
 _SCALE, _RATIO = (0.08, 1.0), (math.log(3 / 4), math.log(4 / 3))
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower
@@ -46,6 +50,9 @@ def class_folders(folder: Path) -> tuple[list[Path], Int64[Array, " m"], tuple[s
             raise ValueError(f"{place}: expected pictures ({endings}), got none; add some or delete the class folder.")
         paths += sorted(found, key=lambda p: p.name)
         counts.append(len(found))
+    for place in classes:
+        if any(0xD800 <= ord(letter) < 0xE000 for letter in place.name):  # bytes that are no UTF-8, as Python has them
+            raise ValueError(f"{folder}: the class folder {place.name!r} has a name that is not UTF-8; rename it.")
     return paths, np.repeat(np.arange(len(classes)), counts), tuple(p.name for p in classes)
 
 
@@ -65,22 +72,42 @@ def read_picture(path: Path, size: int, rng: np.random.Generator | None = None) 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the metadata of files that decode
             # From memory: a broken length inside a file then asks for no more bytes than the file has.
-            with Image.open(io.BytesIO(path.read_bytes()), formats=_FORMATS) as image:
+            content = read_whole(path)
+            with Image.open(io.BytesIO(_plain_png(content)), formats=_FORMATS) as image:
                 width, height = image.size
-                if width * height > _PIXELS:
-                    raise ValueError(f"{width} x {height} pixels are more than {_PIXELS}")
+                if width * height > min(_PIXELS, _DENSEST * len(content) + _FREE):
+                    raise ValueError(f"{width} x {height} pixels are more than {_PIXELS}, or than its length can hold")
                 box = _centre_box(width, height) if rng is None else _random_box(width, height, rng)
                 image.draft("RGB", _enough(image.size, box, size))
                 x, y = image.width / width, image.height / height
                 scaled = (box[0] * x, box[1] * y, min(box[2] * x, image.width), min(box[3] * y, image.height))
                 rgb = _eight_bits(image).convert("RGB").resize((size, size), Image.Resampling.BILINEAR, scaled)
-    except FileNotFoundError:
+    except (FileNotFoundError, FileError):
         raise
     except Exception as error:  # decoders of broken files raise anything
         raise ValueError(f"{path} does not decode as a picture ({error}); replace or delete it.") from error
     pixels = np.asarray(rgb).transpose(2, 0, 1)
     mirrored = rng is not None and rng.random() < 0.5
     return np.ascontiguousarray(pixels[:, :, ::-1] if mirrored else pixels)
+
+
+def _plain_png(content: bytes) -> bytes:
+    """A PNG file without its texts and profiles, which inflate to up to 64 MB; others as they are.
+
+    Whole chunks (length, name, data, checksum) stay if the first letter of their name is a capital, which the format
+    gives to those that pixels need, or if they hold the transparent colour.
+    """
+    magic, place = b"\x89PNG\r\n\x1a\n", 8
+    if not content.startswith(magic):
+        return content
+    kept = [magic]
+    while place + 12 <= len(content):
+        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
+        name = content[place + 4 : place + 8]
+        if name == b"IDAT" or (end <= len(content) and (name[:1].isupper() or name == b"tRNS")):
+            kept.append(content[place:end])
+        place = end
+    return b"".join(kept)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

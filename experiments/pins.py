@@ -20,7 +20,8 @@ from typing import Any
 import tyro
 from packaging.utils import canonicalize_name
 
-from experiments.record import ROOT, write_whole
+from experiments.files import write_whole
+from experiments.record import ROOT
 
 _HEAD = """# The pins of constraints.txt with the SHA-256 of the archives that pip chose; by python -m experiments.pins.
 # For {systems}, with torch as its CPU build. Use:

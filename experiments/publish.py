@@ -11,12 +11,14 @@ import tempfile
 from pathlib import Path
 
 from experiments import tables
-from experiments.record import RECORDS, RESULTS, ROOT, write_record, write_whole
+from experiments.files import write_whole
+from experiments.record import RECORDS, RESULTS, ROOT, write_record
 from figures import make
 
 PAGES = (
     *("README.md", "paper_repro.md", "docs/engine.md", "docs/laws.md", "docs/first_layer.md", "docs/tasks.md"),
     *("docs/training.md", "docs/robustness.md", "docs/theory_training.md", "docs/findings.md", "docs/dropmix.md"),
+    "docs/reliability.md",
 )
 
 

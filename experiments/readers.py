@@ -6,56 +6,30 @@ be ends in a ValueError, one that is not there in a FileNotFoundError; both name
 
 from __future__ import annotations
 
-import ast
+import contextlib
 import gzip
+import io
 import math
-import re
 import struct
-import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 from numpy import ndarray as Array
 from numpy.typing import NDArray
 
+from msda_theory.files import FileError, file_size, read_whole
+from msda_theory.npz import RATIO, Shapes, exactly, read_npz
+
 Pictures = tuple[UInt8[Array, "m C H W"], Int64[Array, " m"]]
 
 _CHUNK = 4096  # CIFAR records read at once
-_BLOCK = 2**24  # bytes read at once from other files
-_RATIO = 1032  # the most that deflate can shrink data
 _CLASSES = 2**16  # of an npz file without class names, at most: a broken label makes no list of a billion
 _NAMES = 2**20  # bytes of a list of class names, at most
-_BROKEN = (
-    *(OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, struct.error, ValueError, OverflowError),
-    SystemError,  # numpy's, of text that is not Unicode
-)
-_INTEGER = re.compile(r"[|<>=]?[iu][1248]")
-_TEXT = re.compile(r"[<>=]?U[1-9]\d{0,3}")
-
-
-class _FileError(ValueError):
-    """An error that already names the file."""
-
-
-def file_size(path: Path) -> int:
-    """Length of a file in bytes.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is a folder or another thing that is not a file, or empty.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; correct the path, or put the data set's file there.")
-    if not path.is_file():
-        raise ValueError(f"{path}: expected a file, got a folder or a device; give the folder that holds the data.")
-    size = path.stat().st_size
-    if size == 0:
-        raise ValueError(f"{path}: expected data, got an empty file; copy or download it again.")
-    return size
+_KINDS = {"x": "uint8", "y": "integers", "class_names": "text"}
 
 
 def cifar_binary(files: Sequence[Path], *, label_bytes: int, label_index: int, classes: int) -> Pictures:
@@ -91,7 +65,7 @@ def cifar_binary(files: Sequence[Path], *, label_bytes: int, label_index: int, c
     for path, count in zip(files, counts, strict=True):
         with path.open("rb") as file:
             for start in range(0, count, _CHUNK):
-                part = _exactly(file, path, min(_CHUNK, count - start) * length).reshape(-1, length)
+                part = exactly(file, path, min(_CHUNK, count - start) * length).reshape(-1, length)
                 x[low : low + len(part)], y[low : low + len(part)] = part[:, label_bytes:], part[:, label_index]
                 low += len(part)
         _in_range(y[low - count : low], classes, path)
@@ -109,41 +83,57 @@ def idx(images: Path, labels: Path, *, classes: int) -> Pictures:
         ValueError: if one is not an idx file of bytes with 3 or 1 dimensions, is shorter or longer than it declares, or
             if the counts differ or a label is out of range.
     """
-    x, y = _idx(images, 3), _idx(labels, 1)
-    if len(x) != len(y):
+    shape, (count,) = _idx_header(images, 3), _idx_header(labels, 1)
+    if shape[0] != count:  # before the data, which may be large, are read
         raise ValueError(
-            f"{labels}: expected {len(x)} labels, one for each image of {images.name}, got {len(y)}; "
+            f"{labels}: expected {shape[0]} labels, one for each image of {images.name}, got {count}; "
             "copy both files from one source."
         )
+    x, y = _idx_data(images, shape), _idx_data(labels, (count,))
     _in_range(y, classes, labels)
     return x[:, None], y.astype(np.int64)
 
 
-def _idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    length, packed = file_size(path), path.suffix == ".gz"
-    header = 4 + 4 * dimensions
+def _idx_header(path: Path, dimensions: int) -> tuple[int, ...]:
+    """The shape that an idx file declares, which a file of its length can hold."""
+    length, header = file_size(path), 4 + 4 * dimensions
+    kind, packed = 0x800 + dimensions, path.suffix == ".gz"
+    with _unpacked(path) as file:
+        first = file.read(header)
+    if len(first) < header or int.from_bytes(first[:4], "big") != kind:
+        raise ValueError(
+            f"{path}: expected an idx file of bytes in {dimensions} dimensions (first bytes {kind:#010x}), "
+            f"got 0x{first[:4].hex()}; give the data set whose files these are."
+        )
+    shape = struct.unpack(f">{dimensions}I", first[4:])
+    size = math.prod(shape)
+    if size == 0 or (size > RATIO * length if packed else size != length - header):
+        raise ValueError(
+            f"{path}: the header declares {' x '.join(map(str, shape))} bytes, which a file of {length} bytes "
+            "does not hold; copy it again."
+        )
+    return shape
+
+
+def _idx_data(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """What follows the header of an idx file, to the end, where gzip compares its checksum."""
+    size = math.prod(shape)
+    with _unpacked(path) as file:
+        file.read(4 + 4 * len(shape))
+        data = exactly(file, path, size)
+        if file.read(1):
+            raise ValueError(f"{path}: expected {size} bytes after the header, got more; copy it again.")
+    return data.reshape(shape)
+
+
+@contextlib.contextmanager
+def _unpacked(path: Path) -> Iterator[io.BufferedIOBase]:
+    """A file, through gzip where its name ends in .gz."""
     try:
-        with gzip.open(path, "rb") if packed else path.open("rb") as file:
-            first = file.read(header)
-            kind = 0x800 + dimensions
-            if len(first) < header or int.from_bytes(first[:4], "big") != kind:
-                raise ValueError(
-                    f"{path}: expected an idx file of bytes in {dimensions} dimensions (first bytes {kind:#010x}), "
-                    f"got 0x{first[:4].hex()}; give the data set whose files these are."
-                )
-            shape = struct.unpack(f">{dimensions}I", first[4:])
-            size = math.prod(shape)
-            if size == 0 or (size > _RATIO * length if packed else size != length - header):
-                raise ValueError(
-                    f"{path}: the header declares {' x '.join(map(str, shape))} bytes, which a file of {length} bytes "
-                    "does not hold; copy it again."
-                )
-            data = _exactly(file, path, size)
-            if file.read(1):
-                raise ValueError(f"{path}: expected {size} bytes after the header, got more; copy it again.")
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} does not unpack with gzip ({error}); copy it again.") from error
-    return data.reshape(shape)
 
 
 def npz(path: Path) -> tuple[UInt8[Array, "m C H W"], Int64[Array, " m"], tuple[str, ...] | None]:
@@ -159,91 +149,35 @@ def npz(path: Path) -> tuple[UInt8[Array, "m C H W"], Int64[Array, " m"], tuple[
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a zip file of such arrays, or a label is negative or has no class name.
     """
-    length = file_size(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            stored = {info.filename: info for info in archive.infolist()}
-            arrays = {}
-            for name, expected in (("x", "uint8"), ("y", "integers"), ("class_names", "text")):
-                if f"{name}.npy" in stored:
-                    arrays[name] = _member(archive, stored[f"{name}.npy"], path, length, expected)
-        return _labelled(arrays, path)
-    except _FileError:
-        raise
-    except _BROKEN as error:
-        raise ValueError(f"{path} is not a whole npz file ({error}); copy it again or write it anew.") from error
+    return _labelled(read_npz(path, _KINDS, _fit), path)
+
+
+def _fit(path: Path, shapes: Shapes) -> None:
+    """Refuse an npz file whose arrays are not those of labelled images."""
+    if not {"x", "y"} <= set(shapes):
+        raise FileError(f"{path}: expected arrays x and y, got {sorted(shapes) or 'neither'}; save it with both.")
+    x, y, names = shapes["x"], shapes["y"], shapes.get("class_names")
+    if len(x) not in (3, 4) or (len(x) == 4 and x[-1] not in (1, 3)) or 0 in x:
+        raise FileError(
+            f"{path}: expected x of shape [m, H, W], [m, H, W, 1] or [m, H, W, 3] with no empty axis, "
+            f"got {list(x)}; reorder its axes."
+        )
+    if y != x[:1]:
+        raise FileError(f"{path}: expected y of shape [{x[0]}], one label an image, got {list(y)}; save both.")
+    if names is not None and (len(names) != 1 or not 0 < names[0] <= _CLASSES):
+        raise FileError(f"{path}: expected class_names of one dimension, got shape {list(names)}; save a list.")
 
 
 def _labelled(arrays: dict[str, Any], path: Path) -> tuple[NDArray[Any], NDArray[Any], tuple[str, ...] | None]:
     """The arrays of an npz file in the layout and dtypes of the data sets."""
-    if not {"x", "y"} <= set(arrays):
-        raise _FileError(f"{path}: expected arrays x and y, got {sorted(arrays) or 'neither'}; save it with both.")
-    x, y = arrays["x"], arrays["y"]
+    x, y, names = arrays["x"], arrays["y"], arrays.get("class_names")
     x = x[..., None] if x.ndim == 3 else x
-    if x.ndim != 4 or x.shape[-1] not in (1, 3) or x.size == 0:
-        raise _FileError(
-            f"{path}: expected x of shape [m, H, W], [m, H, W, 1] or [m, H, W, 3] with no empty axis, "
-            f"got {list(arrays['x'].shape)}; reorder its axes."
-        )
-    if y.shape != (len(x),):
-        raise _FileError(f"{path}: expected y of shape [{len(x)}], one label an image, got {list(y.shape)}; save both.")
-    names = arrays.get("class_names")
-    if names is not None and (names.ndim != 1 or len(names) == 0):
-        raise _FileError(f"{path}: expected class_names of one dimension, got shape {list(names.shape)}; save a list.")
     _in_range(y, _CLASSES if names is None else len(names), path)
     x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    return x, y.astype(np.int64), None if names is None else tuple(map(str, names))
-
-
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, length: int, expected: str) -> NDArray[Any]:
-    """One array of an npz file; ``expected`` is "uint8", "integers" or "text"."""
-    where = f"{path}, array {info.filename.removesuffix('.npy')}"
-    if info.compress_size > length or info.file_size > _RATIO * info.compress_size + 1024:
-        raise _FileError(f"{where}: the zip entry declares more bytes than the file can hold; copy it again.")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _FileError(f"{where}: expected a zip entry that is stored or deflated, got another; use numpy.savez.")
-    with archive.open(info) as file:
-        header, start = _npy_header(file, where)
-        kind, shape = header["descr"], header["shape"]
-        fits = {
-            "uint8": kind in ("|u1", "<u1", ">u1"),
-            "integers": _INTEGER.fullmatch(kind),
-            "text": _TEXT.fullmatch(kind),
-        }
-        if not fits[expected]:
-            raise _FileError(f"{where}: expected {expected}, got dtype {kind!r}; convert it before saving.")
-        dtype = np.dtype(kind)
-        size = math.prod(shape) * dtype.itemsize
-        if size != info.file_size - start:
-            raise _FileError(
-                f"{where}: the header declares shape {list(shape)}, {size} bytes, the zip entry has "
-                f"{info.file_size - start}; write the file anew."
-            )
-        data = _exactly(file, path, size)
-        if file.read(1):  # reads to the end, where the checksum is compared
-            raise _FileError(f"{where}: expected {size} bytes, got more; write the file anew.")
-    return data.view(dtype).reshape(shape, order="F" if header["fortran_order"] else "C")
-
-
-def _npy_header(file: IO[bytes], where: str) -> tuple[dict[str, Any], int]:
-    """The checked header of an npy file, and its length with the magic string."""
-    first = file.read(8)
-    width = 2 if first[6:7] == b"\x01" else 4
-    count = int.from_bytes(file.read(width), "little")
-    if first[:6] != b"\x93NUMPY" or count > 10_000:
-        raise _FileError(f"{where}: expected an array in numpy's npy format, got something else; use numpy.savez.")
     try:
-        header = ast.literal_eval(file.read(count).decode())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        header = None
-    whole = isinstance(header, dict) and set(header) == {"descr", "fortran_order", "shape"}
-    if not whole or not isinstance(header["descr"], str) or not _is_shape(header["shape"]):
-        raise _FileError(f"{where}: its header has no plain dtype and shape; save a plain array with numpy.savez.")
-    return header, 8 + width + count
-
-
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) <= 8 and all(type(n) is int and 0 <= n < 2**40 for n in value)
+        return x, y.astype(np.int64), None if names is None else tuple(map(str, names))
+    except (SystemError, ValueError) as error:  # numpy's, of text that is not Unicode
+        raise FileError(f"{path} is not a whole npz file ({error}); copy it again or write it anew.") from error
 
 
 def class_names(path: Path, classes: int) -> tuple[str, ...]:
@@ -252,32 +186,19 @@ def class_names(path: Path, classes: int) -> tuple[str, ...]:
     Raises:
         ValueError: if the file is not UTF-8 text of one name a line for each class.
     """
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return tuple(map(str, range(classes)))
-    text = path.read_bytes() if file_size(path) <= _NAMES else b""
+    text = read_whole(path) if file_size(path) <= _NAMES else b""
     names = tuple(line.strip() for line in text.decode(errors="replace").splitlines() if line.strip())
     if len(names) != classes or any("\N{REPLACEMENT CHARACTER}" in name for name in names):
         raise ValueError(f"{path}: expected {classes} class names in UTF-8, one a line, got {len(names)}; delete it.")
     return names
 
 
-def _exactly(file: IO[bytes] | gzip.GzipFile, path: Path, size: int) -> NDArray[np.uint8]:
-    """The next ``size`` bytes of a file."""
-    data = np.empty(size, np.uint8)
-    done = 0
-    while done < size:
-        part = np.frombuffer(file.read(min(size - done, _BLOCK)), np.uint8)
-        if not len(part):
-            raise _FileError(f"{path} ends {size - done} bytes before its declared end; copy it again.")
-        data[done : done + len(part)] = part
-        done += len(part)
-    return data
-
-
 def _in_range(labels: NDArray[Any], classes: int, path: Path) -> None:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= classes:
-        raise _FileError(
+        raise FileError(
             f"{path}: labels must lie in 0 .. {classes - 1}, got {low if low < 0 else high}; "
             "copy it again, or give the data set whose file it is."
         )

@@ -10,11 +10,10 @@ import json
 import os
 import platform
 import re
-import secrets
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields, is_dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments.files import parse, writable, write_whole
 from msda_theory.estimate import Estimate
+from msda_theory.files import read_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -34,50 +35,6 @@ _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "pandas")
 
 class ClaimFailed(SystemExit):
     """An experiment ran to its end and its own check did not hold."""
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name, flush it to disk, then rename: readers see all of it or none.
-
-    Raises:
-        OSError: if it cannot be written, of the kind and number that the system gave; an older file stays as it was.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Errors of the system with what was to be written, what is left, and what to do."""
-    try:
-        yield
-    except OSError as error:
-        error.strerror = (
-            f"expected to write {path.name}, got: {error.strerror or error}. What was there is as it was; make room or "
-            "choose another folder, and start the same command again"
-        )
-        error.filename = str(path.parent)
-        raise
-
-
-def _writable(path: Path) -> None:
-    """Raise before hours of work, not after them, if ``path`` cannot be written."""
-    probe = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -94,12 +51,12 @@ def read_record(path: Path) -> dict[str, Any] | None:
         ValueError: if the file is not a JSON record.
     """
     try:
-        record = json.loads(path.read_bytes())
+        record = parse(read_whole(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise ValueError(f"{path} is not a JSON record ({error}); delete it and run the experiment again.") from error
-    if not isinstance(record, dict) or "config" not in record or "result" not in record:
+    if not isinstance(record, dict) or not all(isinstance(record.get(part), dict) for part in ("config", "result")):
         raise ValueError(f"{path} is not a record (no config and result); delete it and run the experiment again.")
     return record
 
@@ -179,7 +136,7 @@ def cached(
     old = current(path, config, code, needs=needs)
     if old is not None:
         return old
-    _writable(path)
+    writable(path)
     start = time.monotonic()
     result = run()
     record = {

@@ -27,7 +27,8 @@ from experiments import (
     tables,
     tables_gap,
 )
-from experiments.record import RECORDS, RESULTS, ROOT, ClaimFailed, failed, write_whole
+from experiments.files import write_whole
+from experiments.record import RECORDS, RESULTS, ROOT, ClaimFailed, failed
 
 
 @dataclass(frozen=True)

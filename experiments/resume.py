@@ -17,6 +17,7 @@ from experiments.data import DataSet, Images
 from experiments.processes import Processes
 from experiments.trainer import Trainer
 
+PARTS = ("curve", "clock", "mark")  # of a trainer's state
 LOOK = 20  # steps from one look at the loss to the next: on a GPU each one waits for the device
 
 
@@ -36,8 +37,12 @@ def start(trainer: Trainer, kept: Checkpoints, identity: dict[str, Any], *, resu
         )
     if checkpoint is None:
         return 0.0
+    if missing := [key for key in ("threads", "wall_s", *PARTS) if key not in checkpoint.state]:
+        raise ValueError(
+            f"expected a checkpoint of a training run in {kept.folder}, got one without {missing}; delete the folder."
+        )
     for key, value in identity.items():
-        if checkpoint.state[key] != value:
+        if checkpoint.state.get(key) != value:
             raise ValueError(
                 f"expected a checkpoint of this run's {key}, got one of another in {kept.folder}; delete the folder or "
                 "restore what was changed."

@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from experiments import short_runs
 from experiments.data import load_data
+from experiments.files import write_whole
 from experiments.images import DataSet, Images
 from experiments.networks import Normalised, build
 from experiments.parallel import one_thread
-from experiments.record import RESULTS, cached, code_digest, write_whole
+from experiments.record import RESULTS, cached, code_digest
 from experiments.run_config import RunConfig
+from experiments.weights import load_weights
 from msda_theory.data import ImageData
 from msda_theory.losses import Logistic, Loss, SoftmaxCrossEntropy
 
@@ -133,10 +135,8 @@ def load_model(net: Net, folder: Path = RESULTS) -> nn.Module:
     """
     record = train_one(net, folder)
     path = folder / "small_nets" / f"{net.name}.safetensors"
-    if hashlib.sha256(path.read_bytes()).hexdigest() != record["result"]["weights_sha256"]:
-        raise ValueError(f"{path.name} does not hold the weights of its record; delete both and train again.")
     data, run = data_of(net), net.run()
     inner = build(run.model, classes=data.classes, shape=data.train.shape, seed=run.seed)
     model = Normalised(inner, data.mean, data.std).double()
-    model.load_state_dict(load_file(path))
+    load_weights(model, path, record["result"]["weights_sha256"])
     return (model if net.kind == "conv" else OneLogit(model)).eval()

@@ -20,6 +20,7 @@ from experiments import (
     tables_designed,
     tables_dropmix,
     tables_first_layer,
+    tables_fuzz,
     tables_gap,
     tables_generalization,
     tables_laws,
@@ -41,6 +42,7 @@ EXPERIMENTS = (
 STUDIES = (
     "first_layer", "task_winners", "robust_accuracy", "robust_ensemble", "generalization", "reliability",
     "order_ladder", "gradient_products", "theory_training", "designed_law", "dropmix", "accuracy",
+    "fuzz_readers",
 )  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks", "bench_graph")
 OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs")
@@ -113,6 +115,7 @@ def blocks(records: Records) -> dict[str, str]:
         **tables_products.blocks(records),
         **tables_designed.blocks(records),
         **tables_dropmix.blocks(records),
+        **tables_fuzz.blocks(records),
         **tables_theory_training.blocks(records),
         **{f"caption-{name.replace('_', '-')}": text for name, text in make.captions(records).items()},
     }

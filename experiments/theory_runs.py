@@ -5,7 +5,6 @@ Equal seeds have equal initial weights and equal batches, whatever is minimised;
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from experiments import digit_nets
 from experiments.data import digits
 from experiments.models import small_conv_net
+from experiments.weights import load_weights
 from msda_theory.data import ImageData
 from msda_theory.losses import SoftmaxCrossEntropy
 from msda_theory.masks.registry import strategy as make_strategy
@@ -171,8 +170,6 @@ def load_network(record: dict[str, Any], folder: Path) -> nn.Module:
     """
     config = RunConfig(**record["config"]["run"])
     path = folder / f"{config.name}.safetensors"
-    if hashlib.sha256(path.read_bytes()).hexdigest() != record["result"]["weights_sha256"]:
-        raise ValueError(f"theory run {path.name} holds other weights than its record; delete both and train again.")
     model = small_conv_net(config.activation, width=config.width, seed=config.seed)
-    model.load_state_dict(load_file(path))
+    load_weights(model, path, record["result"]["weights_sha256"])
     return model.double().eval()

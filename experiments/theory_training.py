@@ -48,6 +48,7 @@ from torch import nn
 
 from experiments import digit_nets
 from experiments.data import digits
+from experiments.files import write_whole
 from experiments.parallel import one_thread, spread
 from experiments.record import (
     RESULTS,
@@ -57,7 +58,6 @@ from experiments.record import (
     current,
     finish,
     weights_digest,
-    write_whole,
 )
 from experiments.theory_runs import EXPANSIONS, MIXED, RunConfig, train_network
 from experiments.theory_summary import cell, checks, expectations, row

@@ -23,25 +23,34 @@ from typing import Annotated, Any
 import torch
 import tyro
 from filelock import FileLock, Timeout
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import nn
 from tqdm import tqdm
 
 from experiments.checkpoints import Checkpoints
 from experiments.data import load_data
+from experiments.files import write_whole
 from experiments.networks import Normalised, build, source
 from experiments.processes import Processes, processes
-from experiments.record import RESULTS, cached, code_digest, current, plain, write_whole
+from experiments.record import RESULTS, cached, code_digest, current, plain
 from experiments.resume import LOOK, Saver, fingerprint, start, stop_on_sigterm
 from experiments.run_config import RunConfig
 from experiments.trainer import Trainer
+from experiments.weights import load_weights
 from msda_theory.proportions import Proportion
 
 SOURCES = (
     *("train.py", "trainer.py", "resume.py", "checkpoints.py", "run_config.py", "optim.py", "processes.py"),
     *("strategies.py", "models.py", "networks.py", "data.py", "readers.py", "images.py", "pictures.py", "batches.py"),
 )
-PACKAGE = ("masks/", "mixing.py", "mix_transform.py", "streams.py")  # what of the package decides a run's weights
+PACKAGE = (
+    "masks/",
+    "mixing.py",
+    "mix_transform.py",
+    "streams.py",
+    "files.py",
+    "npz.py",
+)  # what of the package decides a run's weights
 
 
 _TURN = threading.RLock()
@@ -207,13 +216,10 @@ def load_network(record: dict[str, Any], out: Path = RESULTS / "runs") -> nn.Mod
         ValueError: if the weights are not those of the record.
     """
     config, result = RunConfig(**record["config"]), record["result"]
-    content = (out / config.name / "weights.safetensors").read_bytes()
-    if hashlib.sha256(content).hexdigest() != result["weights_sha256"]:
-        raise ValueError(f"the weights of {config.name} are not those of its record; train it again.")
     options = {"width": config.width, "activation": config.activation}
     net = build(config.model, classes=result["classes"], shape=tuple(result["shape"]), seed=config.seed, **options)
     model = Normalised(net, result["mean"], result["std"])
-    model.load_state_dict(load(content))
+    load_weights(model, out / config.name / "weights.safetensors", result["weights_sha256"])
     return model.double().eval()
 
 

@@ -78,11 +78,20 @@ def load(records: Path, name: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: with the command that makes the record.
+        ValueError: if the file is not a record.
     """
     path = records / f"{name}.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; make it with: python -m experiments.{name}")
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["result"]
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))["result"] if path.is_file() else None
+        json.dumps(result, allow_nan=False, ensure_ascii=False).encode()  # refuses what no record holds
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} does not hold a record ({error}); make it with: python -m experiments.{name}"
+        ) from error
+    if not isinstance(result, dict):
+        raise ValueError(f"{path} holds no result of a study; make it with: python -m experiments.{name}")
     return result
 
 

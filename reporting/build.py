@@ -10,7 +10,8 @@ from pathlib import Path
 import tyro
 
 from experiments.claims import CLAIMS, Claim
-from experiments.record import RECORDS, RESULTS, ROOT, write_whole
+from experiments.files import write_whole
+from experiments.record import RECORDS, RESULTS, ROOT
 from figures import make
 from figures.make import Drawing
 from reporting import page

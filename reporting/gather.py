@@ -11,9 +11,11 @@ from tempfile import TemporaryDirectory
 
 from matplotlib import __version__ as matplotlib_version
 
-from experiments.record import ROOT, read_record, write_whole
+from experiments.files import parse, write_whole
+from experiments.record import ROOT, read_record
 from figures.make import Drawing
 from figures.style import use_style
+from msda_theory.files import read_whole
 from reporting.section import Record
 
 
@@ -45,7 +47,7 @@ def draw(figures: dict[str, Drawing], sources: dict[str, Source], out: Path) -> 
     """
     wanted = {name: d for name, d in figures.items() if all(r in sources for r in d.records)}
     stamp, digests = out / "drawn.json", {n: _digest(d, sources) for n, d in wanted.items()}
-    known = json.loads(stamp.read_text(encoding="utf-8")) if stamp.exists() else {}
+    known = _drawn(stamp)
     old = [n for n, digest in digests.items() if known.get(n) != digest or not (out / f"{n}.png").exists()]
     with TemporaryDirectory() as folder:
         for name, source in sources.items():
@@ -55,6 +57,15 @@ def draw(figures: dict[str, Drawing], sources: dict[str, Source], out: Path) -> 
             wanted[name].draw(Path(folder), out)
     write_whole(stamp, json.dumps(digests).encode())
     return list(wanted)
+
+
+def _drawn(stamp: Path) -> dict[str, str]:
+    """Digests of the figures drawn last time; none where the file is missing or broken, so that all are drawn again."""
+    try:
+        known = parse(read_whole(stamp))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _digest(drawing: Drawing, sources: dict[str, Source]) -> str:

@@ -16,8 +16,8 @@ PACKAGES = ("msda_theory", "experiments", "figures", "reporting", "docsite")
 
 # Level of each module of the package; a name ending in "." stands for everything below it.
 LEVELS: list[set[str]] = [
-    {"streams", "estimate", "proportions", "data", "losses", "checks"},
-    {"moments.", "masks.", "jets."},
+    {"streams", "estimate", "proportions", "data", "losses", "checks", "files"},
+    {"moments.", "masks.", "jets.", "npz"},
     {
         *("cut", "taylor", "pairs", "engines", "mixing", "mix_transform"),
         *("predictions", "corruptions", "attack_libraries", "attacks"),

@@ -1,25 +1,25 @@
 """Benchmark graphs by name: from npz files, from the raw files of torch_geometric's data sets, or downloaded.
 
 The npz format is that of `read_graph` and holds no pickle. Planetoid's raw files (``ind.cora.x`` and so on) are Python
-pickles, which torch_geometric loads: reading them runs what they hold, so take them from a source that you trust.
+pickles; they are read as data (`msda_theory.graph.stored`), and nothing that they hold is run.
 """
 
 from __future__ import annotations
 
 import warnings
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-from scipy import sparse
 
+from msda_theory.files import FileError
 from msda_theory.graph.extra import geometric
 from msda_theory.graph.graphs import Graph, from_data
+from msda_theory.graph.raw import dense, fit, planetoid, published_npz
 from msda_theory.graph.splits import random_split
+from msda_theory.npz import read_npz
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ GRAPHS: dict[str, Source] = {
 
 _ARRAYS = ("x_indptr", "x_indices", "x_data", "x_shape", "edge_index")
 _SPLIT = ("train_idx", "val_idx", "test_idx")
-_BROKEN = (ValueError, TypeError, OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile)
+_KINDS = dict.fromkeys((*_ARRAYS, "y", *_SPLIT), "numbers or text")
 
 
 def load_graph(name: str, root: str | Path, *, download: bool = False, rng: np.random.Generator | None = None) -> Graph:
@@ -72,7 +72,7 @@ def load_graph(name: str, root: str | Path, *, download: bool = False, rng: np.r
 
     In ``root``, ``root/planetoid`` and ``root/Planetoid`` (``amazon``, ``coauthor`` for the others) are looked for, in
     this order: ``<name>.npz`` in the format of `read_graph`, and ``<Title>/raw/`` with the files that torch_geometric's
-    data set downloads. The Planetoid files are pickles (see the module). All are undirected on the way, and self-loops
+    data set downloads. All are undirected on the way, and self-loops
     and repeated edges dropped. CiteSeer's 15 nodes without a paper, which torch_geometric puts in class 0, have
     label -1 (they have edges, but no words). Features are dense: coauthor-physics takes 1.2 GB.
 
@@ -85,7 +85,7 @@ def load_graph(name: str, root: str | Path, *, download: bool = False, rng: np.r
 
     Raises:
         FileNotFoundError: no such file, with the places that were looked into.
-        ImportError: torch_geometric is needed (for all but npz) and missing.
+        ImportError: torch_geometric is needed (for downloads) and missing.
         OSError: the download failed.
         ValueError: an unknown name, a file that is not what it should be, or no rng where a split is to be drawn.
     """
@@ -123,13 +123,12 @@ def read_graph(path: str | Path, *, name: str | None = None) -> Graph:
         ValueError: a file that is broken, lacks an array or holds one that does not fit, named with the file.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path} is not there; correct the path, or use load_graph to look for a benchmark.")
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except _BROKEN as error:
-        raise ValueError(f"{path}: expected an npz file without pickles, got: {error}; copy it again.") from error
+        arrays = read_npz(path, _KINDS, fit)
+    except ValueError as error:
+        raise FileError(f"{path}: expected an npz file without pickles, got: {error}") from error
     split = [key for key in _SPLIT if key in arrays]
     missing = [key for key in (*_ARRAYS, *(_SPLIT if split else ())) if key not in arrays]
     if missing:
@@ -137,14 +136,12 @@ def read_graph(path: str | Path, *, name: str | None = None) -> Graph:
             f"{path}: expected the arrays of a graph, got none of {missing}; see read_graph for the format."
         )
     try:
-        shape = tuple(int(side) for side in arrays["x_shape"])
-        rows = sparse.csr_matrix(tuple(arrays[f"x_{part}"] for part in ("data", "indices", "indptr")), shape=shape)
-        rows.check_format(full_check=True)
-        masks = {f"{key[:-4]}_mask": _mask(arrays[key], shape[0]) for key in split}
-        data = SimpleNamespace(x=rows.toarray(), edge_index=arrays["edge_index"], y=arrays.get("y"), **masks)
+        x = dense(*(arrays[f"x_{part}"] for part in ("data", "indices", "indptr", "shape")))
+        masks = {f"{key[:-4]}_mask": _mask(arrays[key], len(x)) for key in split}
+        data = SimpleNamespace(x=x, edge_index=arrays["edge_index"], y=arrays.get("y"), **masks)
         return from_data(data, name=name or path.stem)
     except (TypeError, ValueError, IndexError, OverflowError, MemoryError) as error:
-        raise ValueError(f"{path}: the arrays do not make a graph: {error}") from error
+        raise ValueError(f"{path}: the arrays do not make a graph: {error}; see read_graph for the format.") from error
 
 
 def _mask(nodes: np.ndarray, count: int) -> np.ndarray:
@@ -188,23 +185,14 @@ def _download(name: str, source: Source, root: Path) -> Path:
 
 def _read_raw(name: str, source: Source, folder: Path) -> Graph:
     """Graph of the raw files of a data set, not written to disk in another form as its class does."""
-    io = geometric("io")
-    unlabeled = np.empty(0, dtype=np.int64)
     try:
-        with warnings.catch_warnings():  # the reader adds filters of its own
-            if source.dataset == "Planetoid":
-                # Test nodes in the range of the index, but not in it: without a paper, given class 0 by the reader.
-                index = np.loadtxt(folder / source.files[-1], dtype=np.int64)
-                unlabeled = np.setdiff1d(np.arange(index.min(), index.max() + 1), index)
-                data = io.read_planetoid_data(str(folder), source.title.lower())
-            else:
-                data = io.read_npz(str(folder / source.files[0]))
-    except Exception as error:  # a broken pickle can raise anything
-        raise ValueError(f"{folder}: torch_geometric could not read {name}: {error}; copy the files again.") from error
-    graph = from_data(data, name=name)
-    labels = graph.labels.clone()
-    labels[torch.from_numpy(unlabeled)] = -1
-    return replace(graph, labels=labels)
+        if source.has_split:
+            return from_data(planetoid(folder, source.title.lower()), name=name)
+        return from_data(published_npz(folder / source.files[0]), name=name)
+    except FileError:
+        raise
+    except (TypeError, ValueError, IndexError, OverflowError, MemoryError) as error:
+        raise FileError(f"{folder}: the files do not make the graph {name}: {error} Copy them again.") from error
 
 
 def normalize_rows(graph: Graph) -> Graph:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from experiments import record
+from experiments.files import write_whole
 from msda_theory.estimate import Estimate
 
 
@@ -25,14 +26,14 @@ class Config:
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "r.json"
-    record.write_whole(path, b"old")
+    write_whole(path, b"old")
 
     def full_disk(_: int) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="no space left"):
-        record.write_whole(path, b"new")
+        write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
@@ -43,7 +44,7 @@ def test_a_killed_writer_never_leaves_half_a_file(tmp_path):
     code = textwrap.dedent(
         f"""
         import pathlib
-        from experiments.record import write_whole
+        from experiments.files import write_whole
         path = pathlib.Path({str(path)!r})
         while True:
             for byte in (b"a", b"b"):

@@ -112,7 +112,9 @@ def test_weights_of_another_run_are_refused(straight, tmp_path):
     place = tmp_path / SMALL.name
     place.mkdir()
     (place / "weights.safetensors").write_bytes(weights(folder)[:-1] + b"\0")
-    with pytest.raises(ValueError, match=r"the weights of digits-resnet8-choice-3-.* are not those of its record"):
+    with pytest.raises(
+        ValueError, match=r"digits-resnet8-choice-3-.*weights.safetensors does not hold the weights of its record"
+    ):
         load_network(record, tmp_path)
 
 

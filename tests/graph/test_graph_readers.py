@@ -65,16 +65,16 @@ def test_an_npz_gives_back_its_graph(tmp_path):
     assert read_graph(tmp_path / "cora.npz", name="mine").name == "mine"
 
 
-def test_an_npz_needs_no_torch_geometric(tmp_path, monkeypatch):
+def test_files_need_no_torch_geometric_but_downloads_do(tmp_path, monkeypatch):
     for module in ("torch_geometric", "torch_geometric.io", "torch_geometric.datasets"):
         monkeypatch.setitem(sys.modules, module, None)
     write_npz(tmp_path / "cora.npz", blocks())
     assert same(load_graph("cora", tmp_path), blocks())
-    write_planetoid(tmp_path / "PubMed" / "raw", "PubMed", *planetoid_graph(0))
-    for download in (False, True):
-        name = "citeseer" if download else "pubmed"
-        with pytest.raises(ImportError, match=r"graphs need torch_geometric, .* pip install 'msda_theory\[graph\]'"):
-            load_graph(name, tmp_path, download=download)
+    graph, test = planetoid_graph(0)
+    write_planetoid(tmp_path / "PubMed" / "raw", "PubMed", graph, test)
+    assert same(load_graph("pubmed", tmp_path), graph)
+    with pytest.raises(ImportError, match=r"graphs need torch_geometric, .* pip install 'msda_theory\[graph\]'"):
+        load_graph("citeseer", tmp_path, download=True)
 
 
 def test_an_npz_without_split_or_labels(tmp_path):
@@ -107,6 +107,9 @@ def test_an_npz_that_lacks_an_array(tmp_path, key):
 
 BROKEN: dict[str, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]] = {
     "column out of range": lambda a: {"x_indices": np.full_like(a["x_indices"], 12)},
+    "rows whose difference wraps": lambda a: {
+        "x_indptr": np.concatenate([a["x_indptr"][:5], [2**31 - 1, -(2**31)], a["x_indptr"][7:]]).astype(np.int32)
+    },
     "negative column": lambda a: {"x_indices": np.full_like(a["x_indices"], -1)},
     "rows that go back": lambda a: {"x_indptr": a["x_indptr"][::-1].copy()},
     "more rows": lambda a: {"x_shape": np.array([131, 12])},
@@ -150,7 +153,9 @@ def test_files_that_are_no_npz(tmp_path):
     with pytest.raises(ValueError, match="expected an npz file without pickles, got: "):
         load_graph("cora", tmp_path)
     np.savez(path, x_data=np.array([{}], dtype=object))
-    with pytest.raises(ValueError, match="expected an npz file without pickles, got: Object arrays cannot be loaded"):
+    with pytest.raises(
+        ValueError, match=r"expected an npz file without pickles, got: .*expected numbers or text, got dtype '.O'"
+    ):
         load_graph("cora", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"other\.npz is not there; correct the path"):
         read_graph(tmp_path / "other.npz")
@@ -160,7 +165,6 @@ def test_files_that_are_no_npz(tmp_path):
 @pytest.mark.parametrize("place", [".", "planetoid", "Planetoid"])
 def test_raw_planetoid_files(tmp_path, name, title, gaps, place):
     """Every layout that is looked for; nodes in gaps of the test index have no label."""
-    pytest.importorskip("torch_geometric", reason="torch_geometric is not installed")
     graph, test = planetoid_graph(gaps)
     write_planetoid(tmp_path / place / title / "raw", title, graph, test)
     loaded = load_graph(name, tmp_path)
@@ -180,7 +184,6 @@ def test_an_npz_goes_before_raw_files(tmp_path):
 @pytest.mark.parametrize("name", [n for n, source in GRAPHS.items() if not source.has_split])
 def test_graphs_without_a_public_split(tmp_path, name):
     """Words are 0/1, edges undirected, the split 20 and 30 of each class, by the seed."""
-    pytest.importorskip("torch_geometric", reason="torch_geometric is not installed")
     source, graph = GRAPHS[name], blocks()
     write_shchur(tmp_path / source.dataset.lower() / source.title / "raw" / source.files[0], graph)
     with pytest.raises(ValueError, match=rf"{name} has no published split; pass rng="):
@@ -240,11 +243,10 @@ def test_missing_files_are_named(tmp_path):
 
 @pytest.mark.parametrize("part", ["allx", "graph", "test.index"])
 def test_broken_raw_files(tmp_path, part):
-    pytest.importorskip("torch_geometric", reason="torch_geometric is not installed")
     graph, test = planetoid_graph(0)
     write_planetoid(tmp_path / "Cora" / "raw", "Cora", graph, test)
     (tmp_path / "Cora" / "raw" / f"ind.cora.{part}").write_bytes(b"text")
-    with pytest.raises(ValueError, match=r"torch_geometric could not read cora: .*; copy the files again"):
+    with pytest.raises(ValueError, match=rf"ind\.cora\.{part}: expected .*; copy the file again"):
         load_graph("cora", tmp_path)
 
 

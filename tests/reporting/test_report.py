@@ -18,6 +18,7 @@ from experiments import tables
 from experiments.claims import CLAIMS, VERDICTS
 from experiments.record import RECORDS, ROOT
 from figures import make
+from reporting import gather
 from reporting.build import Config, build
 from reporting.gather import find_records
 from reporting.page import _came, prose, table_view
@@ -251,3 +252,9 @@ def test_what_no_cell_could_tell_is_neither_as_expected_nor_otherwise():
 def test_empty_cells_are_sorted_as_empty():
     table = Table("t", "T", pd.DataFrame({"x": [1.5, None]}), (Column("x", "x", 1),))
     assert [[c["value"] for c in row] for row in table_view(table)["rows"]] == [[1.5], [None]]
+
+
+def test_a_broken_list_of_drawn_figures_means_that_none_is_drawn(tmp_path):
+    for text in ("{", "[]", "1"):
+        (tmp_path / "drawn.json").write_text(text)
+        assert gather._drawn(tmp_path / "drawn.json") == {}

@@ -1,0 +1,51 @@
+"""Table and sentence on the fuzzing of readers, from the record of ``fuzz_readers``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def blocks(records: dict[str, Record]) -> dict[str, str]:
+    """The generated blocks by name."""
+    return {"fuzz-readers": f"{sentence(records['fuzz_readers'])}\n\n{table(records['fuzz_readers'])}"}
+
+
+def sentence(record: Record) -> str:
+    """What was tried and how it ended."""
+    result, config = record["result"], record["config"]
+    outcomes = result["outcomes"]
+    wrong = result["cases"] - outcomes.get("read", 0) - outcomes.get("refused", 0)
+    faults = len({fault for row in result["rows"] for fault in row["faults"]} - {"none"})
+    others = "; ".join(f"{name}: {count:,}" for name, count in outcomes.items() if name not in ("read", "refused"))
+    slowest = max(result["rows"], key=lambda row: row["slowest_s"])
+    return (
+        f"Seed {config['seed']}, {result['cases']:,} cases of {faults} faults and {len(result['rows'])} readers, "
+        f"{result['different']:,} of them different: {outcomes.get('read', 0):,} were read and held what was read, "
+        f"{outcomes.get('refused', 0):,} were refused by an error that names the file and says what to do, and "
+        f"{wrong:,} ended otherwise{f' ({others})' if others else ''}. The slowest case took "
+        f"{slowest['slowest_s']:.2f} s of one "
+        f"core ({slowest['reader']}: {slowest['slowest']})."
+    )
+
+
+def table(record: Record) -> str:
+    """Counts by reader, memory and time, as Markdown."""
+    result = record["result"]
+    constant = result["constant"] / 2**20
+    head = [
+        "reader",
+        "cases",
+        "read",
+        "refused",
+        "otherwise",
+        f"memory over legitimate size, beyond {constant:.0f} MiB",
+    ]
+    lines = [f"| {' | '.join([*head, 'slowest (s)', 'fault of the slowest'])} |", "|---|" + "--:|" * 6 + "---|"]
+    for row in result["rows"]:
+        read, refused = (row["outcomes"].get(name, 0) for name in ("read", "refused"))
+        counts = [f"{n:,}" for n in (row["cases"], read, refused, row["cases"] - read - refused)]
+        numbers = [f"{row['over_legitimate']:.2f}", f"{row['slowest_s']:.3f}", row["slowest"]]
+        lines.append(f"| {' | '.join([row['reader'], *counts, *numbers])} |")
+    return "\n".join(lines)
