@@ -162,11 +162,11 @@ def test_metadata_name_the_versions_of_python_that_tools_check():
 def test_no_module_is_imported_that_newer_versions_lack_and_no_syntax_that_older_ones_lack():
     assert len(SOURCES) > 150
     for path in SOURCES:
-        tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 11))
-        names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-        names |= {str(n.module) for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-        assert not {n.partition(".")[0] for n in names} & REMOVED, path
-        assert not [n for n in ast.walk(tree) if type(n).__name__ in ("TypeAlias", "TypeVar", "ParamSpec")], path
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 11))))
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+        assert not {name.partition(".")[0] for name in names} & REMOVED, path
+        assert not {type(node).__name__ for node in nodes} & {"TypeAlias", "TypeVar", "ParamSpec"}, path
 
 
 IMPORTS = """
