@@ -110,16 +110,13 @@ def _installed(name: str) -> Distribution:
 
 def licence(package: Distribution) -> str:
     """What the metadata state: the SPDX expression, else the classifiers, else the field License if it is a name."""
-    fields = {name: package.metadata.get_all(name) or [] for name in ("License-Expression", "License", "Classifier")}
-    names = [
-        c.split(" :: ")[-1]
-        for c in fields["Classifier"]
-        if c.startswith("License :: ") and not c.endswith("OSI Approved")
-    ]
-    field = " ".join("".join(fields["License"]).split())
+    stated = package.metadata
+    expression, classes = (stated.get_all("License-Expression") or [""])[0], stated.get_all("Classifier") or []
+    names = [c.split(" :: ")[-1] for c in classes if c.startswith("License :: ") and not c.endswith("OSI Approved")]
+    field = " ".join((stated.get_all("License") or [""])[0].split())
     if len(field) > _LONGEST or field == "UNKNOWN":
         field = ""
-    return "".join(fields["License-Expression"]) or ", ".join(names) or field
+    return expression or ", ".join(names) or field
 
 
 def packages() -> tuple[Package, ...]:
