@@ -1,8 +1,11 @@
 """Hashes of the pinned packages: ``python -m experiments.pins --reports REPORT.json`` writes constraints-hashes.txt.
 
-A report is what pip writes for one version of Python, or one source of torch, without installing anything::
+A report is what pip writes for one version of Python, without installing anything; where torch does not come as the
+CPU build, for all pins but torch::
 
-    python3.12 -m pip install --dry-run --ignore-installed -c constraints.txt --report REPORT.json '.[dev]'
+    python3.11 -m pip install --dry-run --ignore-installed -c constraints.txt --report 311.json '.[dev]'
+    grep -v '^torch==' constraints.txt > pins.txt
+    python3.13 -m pip install --dry-run --ignore-installed --no-deps -r pins.txt --report 313.json
 
 The file has every package of the reports with the hashes of the archives that pip chose, for
 ``pip install --require-hashes -r constraints-hashes.txt``, followed by ``pip install --no-deps -e .``.
@@ -24,7 +27,8 @@ from experiments.files import write_whole
 from experiments.record import ROOT
 
 _HEAD = """# The pins of constraints.txt with the SHA-256 of the archives that pip chose; by python -m experiments.pins.
-# For {systems}, with torch as its CPU build. Use:
+# For {systems}.
+# torch: the CPU build for Python 3.11 alone; the registry's build needs CUDA libraries, which are not pinned. Use:
 #   pip install --require-hashes -r constraints-hashes.txt && pip install --no-deps --no-build-isolation -e .
 """
 

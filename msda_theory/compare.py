@@ -48,8 +48,7 @@ class Row:
             term as control variate: same expectation as the difference of the columns, far smaller error.
         explained: ``(predicted - clean) / (measured - clean)``, Eq. (9b); None where nothing rises.
         explained_gn: the same without r3.
-        kink: second-order response at the data by symmetric differences, K(t) of Eq. (3e), to be compared with
-            r2 + r3 at the data; None unless asked for.
+        kink: second-order response at the data, K(t) of Eq. (3e), beside r2 + r3 there; None unless asked for.
         kink_half: the same at t/2.
     """
 
