@@ -17,6 +17,7 @@ from experiments import (
     claims,
     tables_accuracy,
     tables_bench,
+    tables_coverage,
     tables_designed,
     tables_dropmix,
     tables_first_layer,
@@ -42,7 +43,7 @@ EXPERIMENTS = (
 STUDIES = (
     "first_layer", "task_winners", "robust_accuracy", "robust_ensemble", "generalization", "reliability",
     "order_ladder", "gradient_products", "theory_training", "designed_law", "dropmix", "accuracy",
-    "fuzz_readers",
+    "fuzz_readers", "branch_coverage",
 )  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks", "bench_graph")
 OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs")
@@ -116,6 +117,7 @@ def blocks(records: Records) -> dict[str, str]:
         **tables_designed.blocks(records),
         **tables_dropmix.blocks(records),
         **tables_fuzz.blocks(records),
+        **tables_coverage.blocks(records),
         **tables_theory_training.blocks(records),
         **{f"caption-{name.replace('_', '-')}": text for name, text in make.captions(records).items()},
     }
