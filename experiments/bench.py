@@ -34,13 +34,14 @@ from msda_theory.masks.registry import strategies, strategy
 from msda_theory.mixed_loss import mixed_loss
 
 _MOMENTS = """
-import json, resource, sys, time
+import json, sys, time
+from experiments.memory import peak_bytes
 from msda_theory.masks.registry import strategy
 start = time.perf_counter()
 moments = strategy(sys.argv[1]).moments((32, 32), law=sys.argv[2])
 dense = moments.second.dense()
 seconds = time.perf_counter() - start
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
+print(json.dumps([seconds, peak_bytes()]))
 """
 
 
@@ -83,7 +84,7 @@ def run(config: Config) -> dict[str, Any]:
                 ),
             ],
         },
-        "code": code_digest("bench.py", "models.py"),
+        "code": code_digest("bench.py", "memory.py", "models.py"),
         "threads": torch.get_num_threads(),
         **provenance(),
     }
@@ -107,7 +108,9 @@ def _commands() -> list[dict[str, Any]]:
 
 
 def _moments(name: str, law: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, "-c", _MOMENTS, name, law], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _MOMENTS, name, law], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     seconds, peak = json.loads(done.stdout)
     return {"strategy": name, "law": law, "seconds": seconds, "peak_bytes": peak}
 

@@ -95,7 +95,9 @@ def run(config: Config) -> dict[str, Any]:
         "command": command_line("experiments.bench_graph", replace(config, out=RESULTS, root=None)),
         "config": plain(config),
         "result": {**result, "expectations": _expectations(result), "checks": _checks(result)},
-        "code": code_digest("bench_graph.py", "graph_costs.py", *graph_runs.SOURCES, package=graph_runs.PACKAGE),
+        "code": code_digest(
+            "bench_graph.py", "graph_costs.py", "memory.py", *graph_runs.SOURCES, package=graph_runs.PACKAGE
+        ),
         "threads": config.threads,
         "load": [start, os.getloadavg()[0]],
         **provenance(),

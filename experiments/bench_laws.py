@@ -23,16 +23,17 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments.record import RESULTS, check, code_digest, finish, plain, provenance, write_record
+from experiments.record import RESULTS, ROOT, check, code_digest, finish, plain, provenance, write_record
 from msda_theory.masks.law_of import law_of
 from msda_theory.masks.registry import strategies, strategy
 
 OPERATIONS = ("apply", "quadratic", "diagonal", "by_displacement", "by_distance")
 
 _MOMENTS = """
-import json, resource, sys, time
+import json, sys, time
 import numpy as np
 import torch
+from experiments.memory import peak_bytes
 from msda_theory.masks.law_of import law_of
 from msda_theory.masks.registry import strategy
 name, law, size, draws = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -55,7 +56,7 @@ for operation in sys.argv[5:]:
     call = getattr(moments.second, operation)
     call(u) if operation in ("apply", "quadratic") else call()
     seconds[operation] = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = peak_bytes()
 print(json.dumps({"seconds": seconds, "peak_bytes": peak, "method": moments.provenance.method,
                   "error": moments.provenance.error}))
 """
@@ -100,7 +101,7 @@ def run(config: Config) -> dict[str, Any]:
                 ),
             ],
         },
-        "code": code_digest("bench_laws.py"),
+        "code": code_digest("bench_laws.py", "memory.py"),
         "threads": torch.get_num_threads(),
         **provenance(),
     }
@@ -111,7 +112,7 @@ def run(config: Config) -> dict[str, Any]:
 
 def _moments(name: str, law: str, draws: int, size: int) -> dict[str, Any]:
     command = [sys.executable, "-c", _MOMENTS, name, law, str(size), str(draws), *OPERATIONS]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return {"strategy": name, "law": law, "measured_draws": draws, **json.loads(done.stdout)}
 
 

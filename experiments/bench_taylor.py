@@ -91,7 +91,7 @@ def run(config: Config) -> dict[str, Any]:
         "command": command_line("experiments.bench_taylor", default),
         "config": plain(config),
         "result": {"networks": networks, "times": times, "checks": _checks(networks, times)},
-        "code": code_digest("bench_taylor.py", "taylor_memory.py", "taylor_methods.py", "models.py"),
+        "code": code_digest("bench_taylor.py", "taylor_memory.py", "memory.py", "taylor_methods.py", "models.py"),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if config.device == "cuda" else "CPU",
         "tf32": {"cudnn": torch.backends.cudnn.allow_tf32, "matmul": torch.backends.cuda.matmul.allow_tf32},

@@ -22,8 +22,8 @@ from scipy import stats
 from torch import Tensor
 
 from experiments.graph_runs import GraphRun, load
+from experiments.memory import peak_bytes
 from experiments.record import ROOT
-from experiments.taylor_memory import peak_bytes
 from msda_theory.graph.encoders import Views
 from msda_theory.graph.graphs import Graph
 from msda_theory.graph.hardness import Kept, select

@@ -10,16 +10,15 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from experiments.memory import status_bytes
 from experiments.models import network
 from experiments.record import ROOT
 from msda_theory.taylor import Taylor
@@ -61,9 +60,9 @@ def grown(options: dict[str, Any], batch: int, image: int, draws: int, seed: int
     x, directions = points(batch, image, draws, seed=seed)
     small, large = _calls(build(options, seed=seed), method, x, directions)
     small()
-    before, earlier = _status("VmRSS"), _status("VmHWM")
+    before, earlier = status_bytes("VmRSS"), status_bytes("VmHWM")
     large()
-    after = _status("VmHWM")
+    after = status_bytes("VmHWM")
     return after - before if after > earlier else 0
 
 
@@ -103,16 +102,3 @@ def fresh(arguments: list[str]) -> str:
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**16)}
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
-
-
-def peak_bytes() -> int:
-    """Largest resident size of this process so far."""
-    return _status("VmHWM")
-
-
-def _status(field: str) -> int:
-    """Bytes of a field of this process's status; VmHWM, unlike ru_maxrss, starts anew in a child process."""
-    found = re.search(rf"^{field}:\s+(\d+) kB$", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
-    if found is None:
-        raise RuntimeError(f"expected {field} in /proc/self/status, found none; memory is measured on Linux only.")
-    return 1024 * int(found.group(1))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import bench_taylor, tables_bench, taylor_memory, taylor_methods
+from experiments import bench_taylor, memory, tables_bench, taylor_memory, taylor_methods
 from experiments.record import write_record
 from figures import engine
 
@@ -147,4 +147,4 @@ def test_systems_without_the_peak_are_refused():
     with pytest.raises(
         RuntimeError, match="expected VmNone in /proc/self/status, found none; memory is measured on Linux"
     ):
-        taylor_memory._status("VmNone")
+        memory.status_bytes("VmNone")
