@@ -8,7 +8,9 @@ from itertools import zip_longest
 from typing import Any
 
 RELATIVE, ABSOLUTE = 1e-9, 1e-12  # rounding: |a - b| <= RELATIVE max(|a|, |b|) + ABSOLUTE
-TIMES = frozenset({"wall_s", "seconds", "images_per_s", "loading_share"})  # never come again
+# Times and sizes of a process never come again.
+TIMES = frozenset({"wall_s", "seconds", "images_per_s", "loading_share", "slowest_s", "slowest", "again_s"})
+TIMES |= {"share_of_bound", "over_legitimate"}
 WORDS = frozenset({"detail"})  # sentences made of numbers of the record, digits cut off: named, and not judged
 _ABSENT = object()
 

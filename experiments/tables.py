@@ -27,6 +27,7 @@ from experiments import (
     tables_laws,
     tables_order_ladder,
     tables_products,
+    tables_reruns,
     tables_robust,
     tables_tasks,
     tables_theory_training,
@@ -43,7 +44,7 @@ EXPERIMENTS = (
 STUDIES = (
     "first_layer", "task_winners", "robust_accuracy", "robust_ensemble", "generalization", "reliability",
     "order_ladder", "gradient_products", "theory_training", "designed_law", "dropmix", "accuracy",
-    "fuzz_readers", "branch_coverage",
+    "fuzz_readers", "branch_coverage", "reruns",
 )  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks", "bench_graph")
 OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs")
@@ -118,6 +119,7 @@ def blocks(records: Records) -> dict[str, str]:
         **tables_dropmix.blocks(records),
         **tables_fuzz.blocks(records),
         **tables_coverage.blocks(records),
+        **tables_reruns.blocks(records),
         **tables_theory_training.blocks(records),
         **{f"caption-{name.replace('_', '-')}": text for name, text in make.captions(records).items()},
     }

@@ -1,0 +1,77 @@
+"""Do committed records come again? Each is made anew from what it says of itself, and every number compared.
+
+Which are run: those of ``make reproduce``. Where the code has changed since a record was made, this also asks whether
+the change changed a number; the row says so. Nothing is bent to agree: a difference beyond rounding
+(`experiments.differences`) is shown with its place.
+
+Check, which must hold: none differs by more than rounding. Cost: that of ``make reproduce``, twice over where one
+experiment trains what another one needs. Record: ``reruns.json``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tqdm import tqdm
+
+from experiments.record import RECORDS, RESULTS, cached, check, code_digest, command_line, finish, read_record
+from experiments.rerun import rerun
+from experiments.tables import EXPERIMENTS
+
+
+@dataclass(frozen=True)
+class Config:
+    """Names of the records that are made again."""
+
+    records: tuple[str, ...] = EXPERIMENTS
+
+
+def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS, source: Path = RECORDS) -> dict[str, Any]:
+    """Make the records of the folder ``source`` again and compare."""
+    return cached(
+        folder / "reruns.json",
+        config,
+        code_digest("reruns.py", "rerun.py", "differences.py"),
+        command_line("experiments.reruns", config),
+        lambda: _run(config, jobs, source),
+    )
+
+
+def _run(config: Config, jobs: int, source: Path) -> dict[str, Any]:
+    rows = [_row(source / f"{name}.json", jobs) for name in tqdm(config.records, desc="reruns")]
+    beyond = {row["record"]: row["beyond"] for row in rows if row["beyond"]}
+    detail = f"{sum(row['identical'] for row in rows)} of {len(rows)} identical to the bit; beyond: {beyond or 'none'}"
+    return {"rows": rows, "checks": [check("no record differs by more than rounding", not beyond, detail)]}
+
+
+def _row(path: Path, jobs: int) -> dict[str, Any]:
+    """What came of one record."""
+    outcome = rerun(path, jobs=jobs)
+    found, record = outcome.comparison, read_record(path)
+    largest = found.largest
+    return {
+        "record": path.stem,
+        "commit": str((record or {}).get("commit"))[:8],
+        "numbers": found.numbers,
+        "others": found.others,
+        "differ": len(found.found),
+        "beyond": len(found.beyond),
+        "identical": found.identical,
+        "largest": largest.relative if largest else 0.0,
+        "place": largest.place if largest else "",
+        "notes": list(outcome.notes),
+        "again_s": round(outcome.seconds, 1),
+    }
+
+
+def main(config: Annotated[Config, tyro.conf.arg(name="")] = Config(), jobs: int = os.cpu_count() or 1) -> None:
+    """Make records again, ``jobs`` processes at a time."""
+    finish(run(config, jobs=jobs))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

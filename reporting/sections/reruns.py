@@ -1,0 +1,39 @@
+"""Records that were made again."""
+
+from __future__ import annotations
+
+from experiments import tables_reruns
+from reporting.section import Column, Records, Section, Table, flat
+
+
+def _tables(records: Records) -> list[Table]:
+    return [
+        Table(
+            "reruns",
+            "Records made again from what they say of themselves",
+            flat(records["reruns"]["result"]["rows"]),
+            (
+                Column("record", "record"),
+                Column("commit", "made at"),
+                Column("numbers", "numbers compared", 0),
+                Column("differ", "differ", 0),
+                Column("beyond", "by more than rounding", 0),
+                Column("place", "where most"),
+            ),
+            "Compared: all numbers and other values of the result but times. Differ: other in at least one bit.",
+        )
+    ]
+
+
+SECTION = Section(
+    key="reruns",
+    order=145,
+    title="Do the records come again?",
+    text=(
+        "Every record holds what is needed to make it again. Those of `make reproduce` were, by the code of today, "
+        "and compared with the committed ones number by number.",
+    ),
+    records=("reruns",),
+    findings=lambda records: [tables_reruns.sentence(records["reruns"])],
+    tables=_tables,
+)
