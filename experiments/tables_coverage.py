@@ -10,7 +10,7 @@ Record = dict[str, Any]
 def blocks(records: dict[str, Record]) -> dict[str, str]:
     """The generated blocks by name."""
     record = records["branch_coverage"]
-    return {"branch-coverage": f"{sentence(record)}\n\n{table(record)}"}
+    return {"coverage-sentence": sentence(record), "branch-coverage": f"{sentence(record)}\n\n{table(record)}"}
 
 
 def sentence(record: Record) -> str:

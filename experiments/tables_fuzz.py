@@ -9,7 +9,8 @@ Record = dict[str, Any]
 
 def blocks(records: dict[str, Record]) -> dict[str, str]:
     """The generated blocks by name."""
-    return {"fuzz-readers": f"{sentence(records['fuzz_readers'])}\n\n{table(records['fuzz_readers'])}"}
+    record = records["fuzz_readers"]
+    return {"fuzz-sentence": sentence(record), "fuzz-readers": f"{sentence(record)}\n\n{table(record)}"}
 
 
 def sentence(record: Record) -> str:
