@@ -1,0 +1,162 @@
+"""The study of numerical errors: small, complete, and able to see a wrong approximation."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import reference
+import torch
+from mask_cases import reference_moments
+
+from experiments import error_rows, graph_errors, mask_references, moment_errors, numerical_errors, sampling_errors
+from experiments.error_rows import Case
+from experiments.record import failed
+from experiments.tables_numerics import sentence, setting, share, table
+from msda_theory.estimate import Estimate
+from msda_theory.graph import views
+from msda_theory.masks import gmix
+from msda_theory.masks.cutmix import CutMix
+from msda_theory.masks.gmix import GMix
+from msda_theory.masks.hmix import HMix
+from msda_theory.masks.orthants import Orthant
+
+ALPHAS, SHAPES = (0.2, 100.0), [(1, 3), (4, 5)]
+SMALL = numerical_errors.Config(
+    alphas=(0.2, 3.0), heights=(1, 3), widths=(3, 3), large=0, nodes=5, length=8, repeats=20, draws=8
+)
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    return numerical_errors.run(SMALL, folder=tmp_path_factory.mktemp("results"))
+
+
+def test_every_row_holds_in_small(record):
+    assert failed(record) == []
+    rows = record["result"]["rows"]
+    assert len({r["approximation"] for r in rows}) == len(rows) >= 20
+    assert record["result"]["comparisons"] == sum(r["cases"] for r in rows) > 300
+    assert all(r["promised"] and math.isfinite(r["error"]) for r in rows)
+
+
+def test_the_table_shows_every_row(record):
+    text = table(record)
+    rows = record["result"]["rows"]
+    assert len(text.splitlines()) == len(rows) + 2
+    bars = {line.replace("\\|", "").count("|") for line in text.splitlines()}
+    assert bars == {8}
+    assert f"{rows[0]['error']:.1e}" in text
+    assert sentence(record) in setting(record)
+    broken = {**rows[0], "holds": False, "strain": 3.0}
+    assert share(broken) == "**3, does not hold**"
+
+
+@pytest.mark.parametrize("law", ["exact", "paper"])
+@pytest.mark.parametrize("strategy", [CutMix(0.2), HMix(3.0, 0.3), GMix(1.0)], ids=lambda s: s.name)
+def test_references_agree_with_those_of_the_tests(strategy, law):
+    shape = (3, 4)
+    pixels = np.stack(np.unravel_index(np.arange(12), shape), axis=1)
+    truth = {
+        CutMix: lambda: mask_references.cutmix(
+            strategy.alpha, law, "pixels", mask_references.boxes(shape, pixels, 1.0, "clipped", 0)
+        ),
+        HMix: lambda: mask_references.hmix(
+            strategy.alpha, law, mask_references.boxes(shape, pixels, 0.3, "clipped", 1)
+        ),
+        GMix: lambda: mask_references.gmix(strategy.alpha, law, "pixels", mask_references.bumps(shape, pixels)),
+    }[type(strategy)]()
+    mean, second = reference_moments(strategy, shape, law)
+    np.testing.assert_allclose(truth.mean.astype(float), mean.ravel(), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(truth.second.astype(float), second, rtol=0, atol=1e-13)
+
+
+def test_integrals_of_powers_and_of_gaussians():
+    found = [float(v) for v in mask_references.below(2.0, Fraction(1, 2), 2)]
+    assert found[0] == 0.5  # density 6 x (1 - x)
+    assert found[1] == pytest.approx(6 * (1 / 24 - 1 / 64), rel=1e-15)
+    assert found[2] == pytest.approx(6 * (1 / 64 - 1 / 160), rel=1e-15)
+    r = np.array([0.9, 0.0, -0.5])
+    lam, weight = reference.beta_rule(0.7, 0.7, [])
+    t = np.sqrt(2) * reference.special.erfinv(2 * lam - 1)
+    expected = [weight @ reference.both_below(t, float(v)) for v in r]
+    np.testing.assert_allclose(mask_references.orthant(0.7, 1 - r).astype(float), expected, rtol=0, atol=1e-13)
+
+
+def test_the_stated_error_of_the_curve_bounds_it_at_every_alpha():
+    """It was the error at r = 1 alone, 3 % below the largest one at alpha = 1."""
+    deficits = np.array(moment_errors.DEFICITS)
+    for alpha in (0.2, 1.0, 100.0):
+        curve = Orthant.of(alpha)
+        error = np.abs(curve.near_one(deficits) - mask_references.orthant(alpha, deficits)).max()
+        assert 0 < error <= curve.error < 1e-14
+
+
+def test_the_stated_error_of_dropmix_bounds_its_rounding():
+    """It was 1e-16, less than the rounding of a product of three numbers."""
+    cases = list(moment_errors._dropmix([(1, 3), (5, 1)]))
+    assert max(c.error for c in cases) > 1e-16
+    assert all(c.error <= c.bound for c in cases)
+
+
+def test_the_stated_error_of_fields_counts_the_label_weight():
+    """With the label weight from the pixels S enters an a_jk three times; it was stated as if once."""
+    cases = list(moment_errors._fields((100.0,), [(1, 3)]))
+    assert max(c.error for c in cases) > Orthant.of(100.0).error
+    assert all(c.error <= c.bound for c in cases)
+
+
+def test_a_rule_of_too_few_nodes_is_seen(monkeypatch):
+    right = gmix._nodes
+    monkeypatch.setattr(gmix, "_nodes", lambda alpha, shape, order: right(alpha, shape, 2))
+    cases = list(moment_errors._gmix(ALPHAS, SHAPES, 0))
+    assert not all(c.error <= c.bound for c in cases)
+
+
+def test_a_wrong_law_is_seen():
+    pixels = mask_references.pixels_of((4, 5))
+    truth = mask_references.cutmix(1.0, "exact", "pixels", mask_references.boxes((4, 5), pixels, 1.0, "clipped", 0))
+    assert moment_errors.difference(CutMix().moments((4, 5)), truth, pixels) < 1e-15
+    assert moment_errors.difference(CutMix(alpha=1.001).moments((4, 5)), truth, pixels) > 1e-6
+
+
+def test_a_series_cut_too_early_is_seen(monkeypatch):
+    right = views.ppr_coefficients
+    monkeypatch.setattr(views, "ppr_coefficients", lambda teleport, tail: right(teleport, 100 * tail))
+    known = {g: graph_errors.Spectrum.of(g) for g in graph_errors.graphs(0, 5)}
+    assert not all(c.error <= c.bound for c in graph_errors._series(known))
+
+
+def test_standard_errors_that_are_too_small_are_seen():
+    def sampler(factor):
+        def draw(rng):
+            values = rng.standard_normal(50)
+            return Estimate(float(values.mean()), factor * float(values.std(ddof=1)) / math.sqrt(50), 50)
+
+        return draw
+
+    for factor, right in ((1.0, True), (0.6, False), (1.6, False)):
+        cases = sampling_errors.coverage("normal", sampler(factor), 0.0, 400, 0)
+        assert all(c.error <= c.bound for c in cases) is right
+
+
+def test_single_precision_is_told_from_double():
+    errors = [c.error for c in sampling_errors._single((1.0,), [(2, 2)], 0)]
+    assert max(errors) > 1e-9
+    model = sampling_errors.network((2, 2))
+    assert next(model.parameters()).dtype == torch.float64
+
+
+def test_rows_name_the_worst_case_and_the_tightest():
+    options = dict.fromkeys(("reference", "covered", "measure", "promise"), "")
+    found = error_rows.row("x", cases=[Case(1.0, 4.0, "large"), Case(0.5, 1.0, "tight")], **options)
+    assert (found["place"], found["strain_place"], found["strain"], found["holds"]) == ("large", "tight", 0.5, True)
+    for bad in (Case(2.0, 1.0, "bad"), Case(math.nan, 1.0, "bad"), Case(math.inf, None, "bad"), Case(1e-9, 0.0, "bad")):
+        assert not error_rows.row("x", cases=[Case(1.0, 4.0, "large"), bad], **options)["holds"]
+
+
+def test_heights_and_widths_come_in_pairs():
+    with pytest.raises(ValueError, match="expected a width for each height"):
+        numerical_errors.Config(heights=(1, 2), widths=(1,))
