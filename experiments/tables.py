@@ -23,6 +23,7 @@ from experiments import (
     tables_gap,
     tables_generalization,
     tables_laws,
+    tables_numerics,
     tables_order_ladder,
     tables_products,
     tables_robust,
@@ -40,7 +41,8 @@ EXPERIMENTS = (
 # Longer; run by hand, with ``make studies``.
 STUDIES = (
     "first_layer", "task_winners", "robust_accuracy", "robust_ensemble", "generalization", "reliability",
-    "order_ladder", "gradient_products", "theory_training", "designed_law", "dropmix", "accuracy",
+    "order_ladder", "gradient_products", "theory_training", "designed_law", "dropmix", "numerical_errors",
+    "accuracy",
 )  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks", "bench_graph")
 OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs")
@@ -113,6 +115,7 @@ def blocks(records: Records) -> dict[str, str]:
         **tables_products.blocks(records),
         **tables_designed.blocks(records),
         **tables_dropmix.blocks(records),
+        **tables_numerics.blocks(records),
         **tables_theory_training.blocks(records),
         **{f"caption-{name.replace('_', '-')}": text for name, text in make.captions(records).items()},
     }

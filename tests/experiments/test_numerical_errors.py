@@ -22,6 +22,7 @@ from msda_theory.masks.cutmix import CutMix
 from msda_theory.masks.gmix import GMix
 from msda_theory.masks.hmix import HMix
 from msda_theory.masks.orthants import Orthant
+from reporting.sections.numerics import SECTION
 
 ALPHAS, SHAPES = (0.2, 100.0), [(1, 3), (4, 5)]
 SMALL = numerical_errors.Config(
@@ -42,14 +43,16 @@ def test_every_row_holds_in_small(record):
     assert all(r["promised"] and math.isfinite(r["error"]) for r in rows)
 
 
-def test_the_table_shows_every_row(record):
-    text = table(record)
+def test_the_table_and_the_section_show_every_row(record):
+    text, records = table(record), {"numerical_errors": record}
     rows = record["result"]["rows"]
     assert len(text.splitlines()) == len(rows) + 2
     bars = {line.replace("\\|", "").count("|") for line in text.splitlines()}
     assert bars == {8}
     assert f"{rows[0]['error']:.1e}" in text
     assert sentence(record) in setting(record)
+    (shown,) = SECTION.tables(records)
+    assert len(shown.frame) == len(rows)
     broken = {**rows[0], "holds": False, "strain": 3.0}
     assert share(broken) == "**3, does not hold**"
 
