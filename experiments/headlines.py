@@ -58,7 +58,8 @@ def _c6(records: Records) -> str:
     parts = []
     for task in records["task_winners"]["result"]["tasks"]:
         d = task["cutmix_minus_mixup"]["accuracy"]
-        parts.append(f"{task['task']} {_points(d)}")
+        best = next(r for r in task["rows"] if r["strategy"] == task["measured_winner"])
+        parts.append(f"{task['task']} {_points(d)} (the better of all less no mixing {_points(best['to_vanilla'])})")
     return f"CutMix - Mixup, points of accuracy: {'; '.join(parts)}"
 
 

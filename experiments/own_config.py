@@ -34,7 +34,9 @@ class Config:
         images: how many, classes balanced.
         size: side of pictures in folders.
         normalise: ``data``: the network sees images less the mean, over the standard deviation, of each channel of the
-            training images, as in `experiments.train`; ``none``: images in [0, 1].
+            training images, as in `experiments.train`; ``none``: images in [0, 1], for models that normalise them.
+            Weights of `experiments.train` bring their own. ``data`` is the default since most networks are trained on
+            images that their pipeline has normalised, which files of weights do not hold; notes say what was done.
         mean: of each channel, in place of that of the data.
         std: likewise; both together.
         precision: of terms and losses; the order of the remainder is always measured in float64.

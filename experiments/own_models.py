@@ -50,7 +50,7 @@ class OwnModel:
         net: images in [0, 1] to logits, in eval mode.
         weights_sha256: digest of the weights file, or of the fresh weights.
         code_sha256: digest of the source of the factory's module, then of outputs, see `with_outputs`.
-        notes: what was done on the way that the user may not expect.
+        notes: what was done on the way: arguments of the factory, normalisation, and what the user may not expect.
     """
 
     net: nn.Module
@@ -90,12 +90,13 @@ def own_model(spec: Spec, data: DataSet, *, mean: Sequence[float], std: Sequence
     if spec.weights == FRESH:
         digest = _state_digest(net.state_dict())
         notes.append(f"no weights given: fresh ones of seed {seed}")
-        model = Normalised(net, mean, std) if mean else net
+        model, note = _normalised(net, mean, std)
+        notes.append(note)
     else:
         content = _read(Path(spec.weights))
         digest = hashlib.sha256(content).hexdigest()
         model, note = _loaded(net, _tensors(content, spec.weights), spec, mean, std)
-        notes += note
+        notes.append(note)
     return OwnModel(_in_eval_mode(model, notes), digest, _source_digest(make), tuple(notes))
 
 
@@ -198,17 +199,26 @@ def _tensors(content: bytes, path: str) -> dict[str, Tensor]:
 
 def _loaded(
     net: nn.Module, weights: dict[str, Tensor], spec: Spec, mean: Sequence[float], std: Sequence[float]
-) -> tuple[nn.Module, list[str]]:
-    """The network with its weights, and normalisation around it; what to note."""
+) -> tuple[nn.Module, str]:
+    """The network with its weights, and normalisation around it; what to note of that."""
     for prefix in _WRAPPERS:
         if weights and all(k.startswith(prefix) for k in weights) and prefix + next(iter(net.state_dict())) in weights:
             weights = {k.removeprefix(prefix): v for k, v in weights.items()}
     if {"mean", "std"} <= set(weights) and all(k.startswith("net.") for k in set(weights) - {"mean", "std"}):
-        model = Normalised(net, weights["mean"].flatten().tolist(), weights["std"].flatten().tolist())
+        model, note = _normalised(net, weights["mean"].flatten().tolist(), weights["std"].flatten().tolist())
         _fit(model, weights, spec)
-        return model, ["normalisation from the weights file, as experiments.train writes it"]
+        return model, f"{note}, from the weights file, as experiments.train writes it"
     _fit(net, weights, spec)
-    return (Normalised(net, mean, std) if mean else net), []
+    return _normalised(net, mean, std)
+
+
+def _normalised(net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> tuple[nn.Module, str]:
+    """The network of images in [0, 1], and what to note."""
+    if not mean:
+        return net, "images in [0, 1], not normalised"
+    text = [", ".join(f"{v:.4g}" for v in values) for values in (mean, std)]
+    shown = [f"({t})" if len(mean) > 1 else t for t in text]
+    return Normalised(net, mean, std), f"images normalised by mean {shown[0]}, std {shown[1]}"
 
 
 def _fit(net: nn.Module, weights: dict[str, Tensor], spec: Spec) -> None:

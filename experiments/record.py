@@ -63,12 +63,12 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(
-            error.errno,
+        error.strerror = (
             f"expected to write {path.name}, got: {error.strerror or error}. What was there is as it was; make room or "
-            "choose another folder, and start the same command again",
-            str(path.parent),
-        ) from error
+            "choose another folder, and start the same command again"
+        )
+        error.filename = str(path.parent)
+        raise
 
 
 def _writable(path: Path) -> None:

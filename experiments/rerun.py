@@ -103,7 +103,9 @@ def _run(path: Path, record: dict[str, Any], folder: Path, jobs: int) -> tuple[d
             "are run again with the study."
         )
     module = importlib.import_module(f"experiments.{MODULES[name]}")
-    values = {k: v for k, v in record["config"].items() if k not in DERIVED.get(MODULES[name], ())}
+    values = record["config"]
+    if isinstance(values, dict):
+        values = {k: v for k, v in values.items() if k not in DERIVED.get(MODULES[name], ())}
     config, defaults = rebuild(module.Config, values)
     options = {"jobs": jobs} if "jobs" in inspect.signature(module.run).parameters else {}
     return module.run(config, folder=folder, **options), defaults

@@ -156,7 +156,7 @@ def summary_sentence(records: Records) -> str:
 
     cells = shares["softplus", "data", "exact"]["cells"]
     return (
-        f"Over {cells} kinds of network and mixing for each activation, it gives "
+        f"Over {cells} kinds of network and mixing for each activation, Gauss-Newton at the mask gives "
         f"{span('softplus', 'mask', 'explained_gn')} of the measured rise on softplus and "
         f"{span('relu', 'mask', 'explained_gn')} on ReLU networks, against {span('softplus', 'data', 'explained')} and "
         f"{span('relu', 'data', 'explained')} at the data."

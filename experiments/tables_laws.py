@@ -62,7 +62,9 @@ def law_sources(record: Record) -> str:
 
 def law_summary(record: Record) -> str:
     """The spread of the laws that are called CutMix."""
-    rows = [r for r in record["result"]["rows"] if r["family"] not in ("package", "misread")]
+    others = [r for r in record["result"]["rows"] if r["family"] != "package"]
+    rows = [r for r in others if r["family"] != "misread"]
+    misread = [f"{r['title']} ({r['relative']['r2']['mean']:.2f} times)" for r in others if r["family"] == "misread"]
     size = record["result"]["size"]
 
     def span(name: str) -> str:
@@ -74,6 +76,7 @@ def law_summary(record: Record) -> str:
         f"Over {len(rows)} laws, alpha = 1, {size}x{size}: mean share taken {span('share')}, label error "
         f"{span('label_error')}, probability that a corner is replaced {span('corner')}. On networks trained with the "
         f"published CutMix, their R2 is {min(relative):.2f} to {max(relative):.2f} times its R2."
+        + (f" Not among these, since it is a misreading of a label: {', '.join(misread)}." if misread else "")
     )
 
 

@@ -150,15 +150,15 @@ def inequality_sentence(record: Record) -> str:
         lowest = min(r["share"]["mean"] for r in own)
         highest = max(r["share"]["mean"] for r in own)
         parts.append(
-            f"{name}: it holds in {holds} of {count} cases of network, strategy and law, with the assumption satisfied "
+            f"{name} it holds in {holds} of {count} cases of network, strategy and law, with the assumption satisfied "
             f"by {100 * lowest:.0f} to {100 * highest:.0f} % of the images (means over seeds)"
         )
     checks = {c["check"]: c["detail"] for c in record["result"]["checks"]}
     proven = checks["the inequality holds wherever every image satisfies its assumption"]
     counter = checks["the counter-example violates it"]
     return (
-        f"{'; '.join(parts)}. Cases where every image satisfies it, so that it is proven: {proven}. Counter-example: "
-        f"{counter}."
+        f"The inequality: {'; '.join(parts)}. Cases where every image satisfies it, so that it is proven: {proven}. "
+        f"Counter-example: {counter}."
     )
 
 

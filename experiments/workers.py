@@ -133,8 +133,9 @@ def _ask(process: BaseProcess, pipe: Connection, call: Any) -> tuple[bool, Any]:
     try:
         pipe.send(call)
         while not pipe.poll(LOOK):
-            if not process.is_alive() and not pipe.poll():  # a process that it started may still hold the connection
-                raise EOFError
+            if not process.is_alive() and not pipe.poll():
+                pipe.close()  # a process that it started may still hold its end; receiving now fails
+                break
         answer: tuple[bool, Any] = pipe.recv()
         return answer
     except (EOFError, OSError) as error:

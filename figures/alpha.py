@@ -1,4 +1,4 @@
-"""Strength of each strategy against the parameter alpha of its Beta law, as shares of that at alpha = 1."""
+"""Terms and rise under each strategy against the parameter alpha of its Beta law, as shares of those at alpha = 1."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,16 +14,18 @@ from matplotlib.lines import Line2D
 from figures.style import COLOURS, MARKERS, NAMES, PAGE, load, save
 
 CAPTION = (
-    "Does alpha below 1 do anything? Shares of the value at alpha = 1. Left and middle: measured rise of the mixed "
-    "loss (points; mean over n = {networks} networks, bars are one standard error over them, digits) and the "
-    "input-gradient regularizer R2 at the data (lines, exact terms), on networks trained with the strategy itself at "
-    "alpha = 1 and on networks trained without mixing. At alpha = {least:g}, {most} keeps the most of its own rise "
+    "Does alpha below 1 do anything? Shares of the value at alpha = 1. Lines: R1, R2 and R3 at the data (exact law); "
+    "points: measured rise of the mixed loss, the same in the three panels of a row; digits, above on networks trained "
+    "with the strategy itself at alpha = 1, below on networks trained without mixing. Means over n = {networks} "
+    "networks; bands and bars are one standard error over them. Where the points follow a line, the rise changes with "
+    "alpha as that term does. At alpha = {least:g}, {most} keeps the most of its own rise "
     "({kept:.0f} %); the least that is kept is {lost:.0f} %. Lines that coincide hide each other; points are moved "
-    "sideways a little, so that bars can be told apart. Right: the mean of a_jj at {size}x{size} pixels, by the law "
-    "alone, no sampling error; dashed: CutMix whose box stays inside the image."
+    "sideways a little, so that bars can be told apart. Upper right: the mean of a_jj at {size}x{size} pixels, by the "
+    "law alone, no sampling error; dashed: CutMix whose box stays inside the image."
 )
 INSIDE = "cutmix-inside"
-TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 4)
+TERMS = {"r1": "$R_1$", "r2": "$R_2$", "r3": "$R_3$"}
+TICKS = {0.05: ".05", 0.1: "", 0.2: ".2", 0.5: "", 1: "1", 2: "", 4: "4"}
 SPREAD = 1.035  # points of strategies side by side, so that their bars can be told apart
 
 
@@ -43,43 +46,50 @@ def caption(records: Mapping[str, Any]) -> str:
 
 
 def draw(records: Path, out: Path) -> list[Path]:
-    """Three panels on one scale."""
+    """A row of panels for each kind of training, a column for each term; the law alone beside them."""
     result = load(records, "alpha_sweep")
     strategies = list(dict.fromkeys(r["strategy"] for r in result["summary"]))
-    figure = Figure(figsize=(PAGE, 2.7))
-    axes = figure.subplots(1, 3, sharey=True)
-    own = [r for r in result["summary"] if r["training"] == r["strategy"]]
-    vanilla = [r for r in result["summary"] if r["training"] == "vanilla"]
-    _networks(axes[0], own, strategies)
-    axes[0].set_title("trained with the strategy")
-    _networks(axes[1], vanilla, strategies)
-    axes[1].set_title("trained without mixing")
+    figure = Figure(figsize=(PAGE, 4.2))
+    axes = figure.subplots(2, len(TERMS) + 1, sharex=True, sharey=True)
+    rows = {
+        "trained with the strategy": [r for r in result["summary"] if r["training"] == r["strategy"]],
+        "trained without mixing": [r for r in result["summary"] if r["training"] == "vanilla"],
+    }
+    for line, (training, cells) in zip(axes, rows.items(), strict=True):
+        for ax, (term, name) in zip(line, TERMS.items(), strict=False):
+            _networks(ax, cells, strategies, term)
+            ax.set_title(f"{name} and measured rise")
+        line[0].set_ylabel(f"{training}\nshare of the value at alpha = 1")
+    law, corner = axes[:, -1]
     size = max(c["size"] for c in result["laws"])
     for curve in result["laws"]:
         if curve["size"] == size:
-            _law(axes[2], curve)
-    axes[2].set_title(f"the law alone, {size}x{size}")
-    for ax in axes:
+            _law(law, curve)
+    law.set_title(f"the law alone, {size}x{size}")
+    for ax in (*axes[:, :-1].flat, law):
         ax.set_xscale("log")
-        ax.set_xticks(TICKS, labels=[f"{t:g}" for t in TICKS])
+        ax.set_xticks(list(TICKS), labels=list(TICKS.values()))
+        ax.tick_params(labelbottom=True)
         ax.minorticks_off()
         ax.set_ylim(0, None)
         ax.axvline(1, color="0.85", linewidth=0.8, zorder=0)
         ax.axhline(1, color="0.85", linewidth=0.8, zorder=0)
         ax.set_xlabel("alpha")
-    axes[0].set_ylabel("share of the value at alpha = 1")
     handles = [Line2D([], [], color=COLOURS[s], marker=MARKERS[s], label=NAMES[s]) for s in strategies]
     handles.append(Line2D([], [], color=COLOURS["cutmix"], linestyle="--", label="CutMix, box inside"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.2)
+    corner.axis("off")
+    corner.legend(handles=handles, loc="center").set_in_layout(False)
     return save(figure, out, "alpha")
 
 
-def _networks(ax: Axes, rows: list[dict[str, Any]], strategies: list[str]) -> None:
-    """R2 as lines, the measured rise as points."""
+def _networks(ax: Axes, rows: list[dict[str, Any]], strategies: list[str], term: str) -> None:
+    """The term as lines with bands, the measured rise as points."""
     for k, name in enumerate(strategies):
         cells = [r for r in rows if r["strategy"] == name]
         x = [r["alpha"] for r in cells]
-        ax.plot(x, [r["r2_share"]["mean"] for r in cells], color=COLOURS[name], linewidth=1)
+        mean, se = (np.array([r[f"{term}_share"][k] for r in cells]) for k in ("mean", "se"))
+        ax.fill_between(x, mean - se, mean + se, color=COLOURS[name], alpha=0.2, linewidth=0)
+        ax.plot(x, mean, color=COLOURS[name], linewidth=1)
         moved = SPREAD ** (k - (len(strategies) - 1) / 2)
         ax.errorbar(
             [moved * v for v in x],

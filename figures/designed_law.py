@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from figures.style import COLOURS, INDIGO, MARKERS, MASK, PAGE, ROSE, TEAL, WINE
 
 CAPTION = (
     "Masks from Gaussian fields designed for a wanted coefficient a(p) of pixel pairs, 8x8 digits. Upper left: mean "
-    "over the pairs at each distance, exact law; points wanted, lines obtained (no sampling error); the fields are "
-    "periodic, so that pixels 7 apart along a side are neighbours. Upper right: test accuracy of networks trained with "
+    "over the pairs at each distance (bins of one pixel), exact law; points wanted, lines obtained (no sampling "
+    "error); the fields are periodic, and so is the distance: pixels 7 apart along a side are neighbours. "
+    "Upper right: test accuracy of networks trained with "
     "each law, mean over n = {networks} networks with one standard error (bar), dots: the networks. Below: draws from "
     "each law (black 0: the pixel is the partner's), with their label weights. flat: independent pixels; short and "
     "long: exponential decay over 1 and 4 pixels; twin: a(p) of CutMix with a periodic box."
@@ -53,7 +54,7 @@ def draw(records: Path, out: Path) -> list[Path]:
     left, right = above.subplots(1, 2, width_ratios=(1.2, 1))
     for entry in designs:
         _curve(left, entry)
-    left.set_xlabel("distance |p| (pixels)")
+    left.set_xlabel("periodic distance of pixels, bins of 1")
     left.set_ylabel("mean coefficient a(p)")
     left.set_ylim(0, None)
     left.legend()
@@ -69,8 +70,28 @@ def draw(records: Path, out: Path) -> list[Path]:
 def _curve(ax: Axes, entry: dict[str, Any]) -> None:
     colour, marker = DESIGNS[entry["wish"]]
     label = f"{entry['wish']} (residual up to {entry['worst']:.1g})"
-    ax.plot(entry["distance"], entry["obtained_by_distance"], color=colour, linewidth=0.9)
-    ax.plot(entry["distance"], entry["wanted_by_distance"], marker, color=colour, markersize=2.8, label=label)
+    ax.plot(*by_periodic_distance(entry["obtained"]), color=colour, linewidth=0.9)
+    ax.plot(*by_periodic_distance(entry["wanted"]), marker, color=colour, markersize=2.8, label=label)
+
+
+def by_periodic_distance(coefficient: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Means of a(p) over the pairs of pixels in bins of their distance on a torus.
+
+    Args:
+        coefficient: a(p) of a law that shifts leave as it is, on an H x W torus, for every displacement p from
+            (-(H - 1), -(W - 1)) to (H - 1, W - 1), ``[2 H - 1, 2 W - 1]``.
+
+    Returns:
+        Mean distance and mean a(p) over the pairs of each bin; bin k holds distances from k - 1/2 to k + 1/2.
+    """
+    a = np.array(coefficient)
+    sides = [(n + 1) // 2 for n in a.shape]
+    steps = [np.abs(np.arange(1 - n, n)) for n in sides]
+    pairs = np.outer(*(n - s for n, s in zip(sides, steps, strict=True)))
+    distance = np.hypot(*np.meshgrid(*(np.minimum(s, n - s) for n, s in zip(sides, steps, strict=True)), indexing="ij"))
+    bins = np.rint(distance).astype(int).ravel()
+    total, at, value = (np.bincount(bins, weights=(pairs * v).ravel()) for v in (np.ones_like(a), distance, a))
+    return at / total, value / total
 
 
 def _accuracy(ax: Axes, rows: list[dict[str, Any]]) -> None:

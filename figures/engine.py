@@ -16,14 +16,15 @@ from figures.style import INDIGO, PAGE, TEAL, WINE, load, save
 
 CAPTION = (
     "Cost of second-order Taylor coefficients for K directions at B samples, in plain forward passes on K*B images "
-    "(thin line: 1); a row for each device. Lower is cheaper: 'taylor' is this package's engine. Median over n = "
-    "{rounds} rounds, bars from the least to the largest. Open markers: wrong derivatives (nested forward mode through "
-    "LayerNorm). HVP gives one combination of outputs and no first derivative."
+    "(thin line: 1); a row for each device, on one scale of cost. Lower is cheaper: 'taylor' is this package's engine. "
+    "Median over n = {rounds} rounds, bars from the least to the largest. Open markers: wrong derivatives (nested "
+    "forward mode, jvp of jvp, through LayerNorm). The Hessian-vector product (HVP) gives one combination of outputs "
+    "and no first derivative."
 )
 METHODS = {
-    "nested jvp": (WINE, "s", "nested jvp"),
-    "HVP": (TEAL, "D", "HVP (one combination of outputs)"),
-    "taylor": (INDIGO, "o", "taylor"),
+    "nested jvp": (WINE, "s", "nested forward mode"),
+    "HVP": (TEAL, "D", "Hessian-vector product\n(one combination of outputs)"),
+    "taylor": (INDIGO, "o", "taylor (this package)"),
 }
 TITLES = {"preactresnet18": "PreActResNet-18", "wideresnet28": "WideResNet-28", "vit": "ViT", "resnet50": "ResNet-50"}
 TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -41,24 +42,30 @@ def draw(records: Path, out: Path) -> list[Path]:
         rows.append(load(records, "bench_taylor_gpu"))
     devices = [_device(records / f"{name}.json") for name in ("bench_taylor", "bench_taylor_gpu")[: len(rows)]]
     columns = max(len(r["networks"]) for r in rows)
-    figure = Figure(figsize=(PAGE, 2.1 * len(rows) + 0.5))
-    grid = figure.subplots(len(rows), columns, squeeze=False, sharey="row")
+    figure = Figure(figsize=(PAGE, 2.3 * len(rows)))
+    grid = figure.subplots(len(rows), columns, squeeze=False, sharey=True)
     for axes, result, device in zip(grid, rows, devices, strict=True):
         for ax, network in zip(axes, result["networks"], strict=False):
             _panel(ax, network, result["times"])
         for ax in axes[len(result["networks"]) :]:
             ax.set_visible(False)
-        measured = [t for t in result["times"] if t["ratios"]]
-        axes[0].set_ylim(min(0.8, *(t["min"] / 1.3 for t in measured)), max(1.3 * t["max"] for t in measured))
         axes[0].set_ylabel(f"cost (forward passes)\n{device}")
-    for ax in grid[-1]:
-        ax.set_xlabel("directions K")
+    measured = [t for r in rows for t in r["times"] if t["ratios"]]
+    grid[0, 0].set_ylim(min(0.8, *(t["min"] / 1.3 for t in measured)), max(1.3 * t["max"] for t in measured))
     handles = [Line2D([], [], color=colour, marker=m, label=label) for colour, m, label in METHODS.values()]
     if any(t["agrees"] is False for r in rows for t in r["times"]):
         open_marker = Line2D([], [], color="0.3", marker="o", markerfacecolor="white", linestyle="none")
         open_marker.set_label("wrong derivatives")
         handles.append(open_marker)
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.4)
+    empty = [ax for ax in grid.flat if not ax.get_visible()]
+    if len(empty) > 1:  # room for the legend
+        empty[0].set_visible(True)
+        empty[0].axis("off")
+        empty[0].legend(handles=handles, loc="center left", bbox_to_anchor=(0.1, 0.5), labelspacing=1.0).set_in_layout(
+            False
+        )
+    else:
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.4)
     return save(figure, out, "engine")
 
 
@@ -90,5 +97,6 @@ def _panel(ax: Axes, network: dict[str, Any], times: list[dict[str, Any]]) -> No
     ax.set_xticks(draws, labels=[f"{k}" for k in draws])
     ax.set_yticks(TICKS, labels=[f"{t:g}" for t in TICKS])
     ax.minorticks_off()
+    ax.set_xlabel("directions K")
     size = network["image"]
     ax.set_title(f"{TITLES[network['network']]}\n{size}x{size}, B = {network['batch']}")

@@ -154,6 +154,7 @@ def _pictures(ax: Axes, rows: list[dict[str, Any]]) -> None:
     ax.spines[:].set_visible(False)
     bar = ax.figure.colorbar(image, ax=ax, location="bottom", ticks=(-1, 0, 1), shrink=0.6, aspect=40, pad=0.01)
     bar.set_label("weight over the filter's largest")
+    ax.set_anchor("NW")  # narrowed, it stays at its labels, so that the layout sees how wide they are
 
 
 def _colour(training: str) -> str:

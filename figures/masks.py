@@ -17,7 +17,7 @@ CAPTION = (
     "One mask M of each strategy at lam = {lam:g} (above; the weight of the first image) and the mixed images (below); "
     "HMix with r = .5; one place of box and bump for all. Mixup fades everything, CutMix replaces a box, HMix does "
     "both, GMix replaces softly around a point, the Gaussian field in patches. The number is the label weight of "
-    "thefirst image: the mean of M for CutMix and GMix, which the rounding of the box and the border move away from "
+    "the first image: the mean of M for CutMix and GMix, which the rounding of the box and the border move away from "
     "lam; lam for the others. Single draws, n = 1; no error bars. 'Mixup or CutMix' draws one of the two; vanilla "
     "training has M = 1."
 )

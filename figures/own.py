@@ -36,10 +36,13 @@ LADDER = (
 )
 COEFFICIENTS = (
     "Top: mean coefficient a(p) of the pixel pairs at distance |p| (bins of one pixel) in {height}x{width} images: "
-    "what each strategy weights, whatever the model. Below, for {models}: the share of R2 at the data that comes from "
-    "pairs up to this distance, so what the model makes of these weights; exact over {images} images. Where a curve "
-    "lies above another, the strategy regularizes near pixels more. No sampling error where the moments of the "
-    "strategy are known in closed form."
+    "what each strategy weights, whatever the model. {below}No sampling error where the moments of the strategy are "
+    "known in closed form."
+)
+BELOW = (
+    "Below, for {models}: the share of R2 at the data that comes from pairs up to this distance, so what the model "
+    "makes of these weights; exact over these images. Where a curve lies above another, the strategy regularizes near "
+    "pixels more. "
 )
 
 
@@ -78,7 +81,7 @@ def draw_coefficients(records: Path, out: Path) -> list[Path]:
     """Coefficients, one panel for each law; below, R2 cumulated over distance, one row for each model that has it."""
     result = load(records, "compare")
     laws = [law for law in LAWS if any(r["law"] == law for r in result["laws"])]
-    models = [d["model"] for d in result["distance"]["models"] if d["reason"] is None]
+    models = list(_drawn(result))
     styles, side = dashes(result["strategies"]), max(result["data"]["shape"][1:])
     figure = Figure(figsize=(PAGE, 0.6 + 2.0 * (1 + len(models))))
     axes = figure.subplots(1 + len(models), len(laws), squeeze=False, sharex=True, sharey="row")
@@ -105,11 +108,16 @@ def draw_coefficients(records: Path, out: Path) -> list[Path]:
 
 
 def coefficients_caption(records: Mapping[str, Any]) -> str:
-    """What the coefficients and R2 by distance show."""
+    """What the coefficients show, and R2 by distance of the models that have it."""
     result = records["compare"]["result"]
     _, height, width = result["data"]["shape"]
-    images = " and ".join(str(d["images"]) for d in result["distance"]["models"]) or "no"
-    return COEFFICIENTS.format(models=_models(result), height=height, width=width, images=images)
+    models = " and ".join(f"{model} (n = {images} images)" for model, images in _drawn(result).items())
+    return COEFFICIENTS.format(height=height, width=width, below=BELOW.format(models=models) if models else "")
+
+
+def _drawn(result: Mapping[str, Any]) -> dict[str, int]:
+    """Models with R2 by distance, and images behind it."""
+    return {d["model"]: d["images"] for d in result["distance"]["models"] if d["reason"] is None}
 
 
 def _models(result: Mapping[str, Any]) -> str:

@@ -16,11 +16,13 @@ CAPTION = (
     "Left and middle, above: accuracy of convolutional networks on digits in [0, 1] in the worst case over the "
     "attacks, against the radius in either norm, mean over n = {seeds} networks of each training. Below: the same "
     "minus that of vanilla training, paired by seed, image and start; bars are 95 % intervals that cover networks and "
-    "the {images} test images. Right: both sides of the inequality of docs/theory.md, Eq. (4) ((4c) for the "
-    "convolutional networks, of ten outputs): rise of the second-order adversarial loss over that of the expanded "
-    "mixed loss, in %, under each strategy (exact law), on networks trained with it (filled) and without mixing "
-    "(open); means over networks, bars are 95 % intervals over them (Student's t). Below 100 % the inequality holds; "
-    "the nearer to it, the tighter."
+    "the {images} test images. Right: how much of the rise of the expanded mixed loss, L + R1 + R2 less L, that "
+    "of the second-order adversarial loss reaches, its mean over images of the worst case in a ball, less L; the "
+    "balls' radii come from the mean mixing step (docs/theory.md, Eq. (4); (4c) for the convolutional networks, of ten "
+    "outputs). In %, under each strategy (exact law), on networks trained with it (filled) and without mixing "
+    "(open); means over networks, bars are 95 % intervals over them (Student's t). Below "
+    "100 % the inequality holds, that is, the expanded "
+    "mixed loss is at least the adversarial one; the nearer to it, the tighter."
 )
 KINDS = {"linear": "linear", "relu": "ReLU,\nno bias", "conv": "convo-\nlutional"}
 NORMS = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$"}
@@ -90,4 +92,4 @@ def _inequality(ax: Axes, rows: list[dict[str, Any]]) -> None:
     ax.set_xticks(range(len(kinds)), labels=[KINDS[k] for k in kinds])
     ax.axhline(100, color="0.6", linewidth=0.8, linestyle="--")
     ax.set_ylim(0, 108)
-    ax.set_ylabel("right over left rise of (4) (%)")
+    ax.set_ylabel("adversarial over expanded mixed rise (%)")

@@ -36,11 +36,12 @@ CAPTION = (
     "ReLU networks; left: trained without mixing, right: trained with the strategy that is measured. For each strategy "
     "four bars: the expansion at the data under the paper's law and under the exact law, at the conditional mean and "
     "at the mask. A bar stacks the base loss, R1, R2 and R3, negative terms downwards from 0; the short line across it "
-    "is their sum. The marker and the dotted line are the measured loss. At the data the sum stays below the measured "
-    "loss in every panel, far below on networks trained without mixing, and the base there is the loss at the data "
-    "itself; at the mask the base and R2 come close to it, and R3 pulls down on softplus networks. ReLU networks have "
-    "no R3. Means over n = {networks} networks, {images} training images and {draws} draws an image; error bars are "
-    "standard errors of the measured loss over networks."
+    "is their sum. The marker and the dotted line are the measured loss. At the data the base is the loss of the "
+    "unmixed images, and the sum under the exact law is {data_vanilla} of the measured loss on networks trained "
+    "without mixing, {data_own} on networks trained with the strategy. At the mask base and R2 together are "
+    "{mask_vanilla} and {mask_own} of it; there R3 is {r3} times the measured loss on softplus networks. ReLU networks "
+    "have no R3. Means over n = {networks} networks, {images} training images and {draws} draws an image; error bars "
+    "are standard errors of the measured loss over networks."
 )
 OWN_CAPTION = (
     "Terms of the second-order expansion and the mixed loss that they stand for, {models}; {images} images of {data}. "
@@ -71,8 +72,25 @@ def draw(records: Path, out: Path) -> list[Path]:
 def caption(records: Mapping[str, Any]) -> str:
     """What the study's figure shows, with its numbers of networks, images and draws."""
     result = records["expansion_gap"]["result"]
-    networks = result["summary"][0]["networks"]
-    return CAPTION.format(networks=networks, images=result["images"], draws=result["draws"])
+    rows = [r for r in result["summary"] if r["law"] == "exact" and r["strategy"] in STRATEGIES]
+    vanilla = [r for r in rows if r["training"] == "vanilla"]
+    own = [r for r in rows if r["training"] == r["strategy"]]
+    return CAPTION.format(
+        networks=rows[0]["networks"],
+        images=result["images"],
+        draws=result["draws"],
+        r3=_span([r for r in vanilla + own if r["activation"] == "softplus"], "mask", ("r3",)),
+        data_vanilla=_span(vanilla, "data", ("predicted",)),
+        data_own=_span(own, "data", ("predicted",)),
+        mask_vanilla=_span(vanilla, "mask", ("base", "r2")),
+        mask_own=_span(own, "mask", ("base", "r2")),
+    )
+
+
+def _span(rows: Iterable[Mapping[str, Any]], at: str, terms: Sequence[str]) -> str:
+    """Smallest and largest share of the measured loss that these terms are together, over rows with means."""
+    shares = [sum(r[t]["mean"] for t in terms) / r["measured"]["mean"] for r in rows if r["at"] == at]
+    return f"{min(shares):.2f} to {max(shares):.2f}".replace("-", "−")
 
 
 def draw_own(records: Path, out: Path) -> list[Path]:

@@ -20,7 +20,10 @@ CAPTION = (
     "over n = {seeds} networks (fewer where some diverged), bars are 95 % intervals over them (Student's t), cut at "
     "the axis; filled: softplus, open: ReLU; arrows: beyond the axis. The nearer to 1, the more of the effect of "
     "mixing the objective reproduces. data, mean, mask: the point of expansion. GN: base + Gauss-Newton, that is "
-    "without R3; linear: the network linear in the step, the loss as it is; clipped: norm of the gradient limited."
+    "without R3; linear: the network linear in the step, the loss as it is; clipped: norm of the gradient limited. "
+    "MSDA, other masks: a second training by mixing with the batches and partners of MSDA, but other draws of the "
+    "masks; MSDA, other pairs: with other masks and other partners from the batch, the second training of the middle "
+    "panel."
 )
 LABELS = {
     "vanilla": "vanilla",

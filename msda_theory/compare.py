@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +27,9 @@ from msda_theory.pairs import check_draws, tile_starts
 from msda_theory.shards import Job, Shard, cells, run_shards, split
 from msda_theory.streams import seed_from
 from msda_theory.terms import check_at, clean_losses
+
+if TYPE_CHECKING:
+    import pandas
 
 _RUNS = 8  # parts of each cell that an executor can take apart
 
@@ -81,14 +84,16 @@ class Comparison:
     rows: tuple[Row, ...]
     weights: Mapping[str, PairWeights]
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> pandas.DataFrame:
         """One line for each row.
 
         Columns: model strategy law at base r1 r2 r3 predicted measured se explained explained_gn, then clean, gap,
         kink, kink_half, the standard errors ``<column>_se``, the number of draws n, and method. ``se`` is that of
         ``measured``; ``explained`` is NaN where nothing rises (Vanilla).
         """
-        return pd.DataFrame([_flat(row) for row in self.rows])
+        import pandas  # here: only tables need it, and importing the package is quicker without it
+
+        return pandas.DataFrame([_flat(row) for row in self.rows])
 
 
 def compare(
@@ -242,8 +247,7 @@ class _Cell:
             yield self._row(ladder, gap, law=law, at=at, method=method)
 
     def _row(self, ladder: Ladder, gap: Estimate, *, law: str, at: str, method: str) -> Row:
-        joint, clean = self.joint, ladder.clean
-        measured = joint["measured"]
+        joint, clean, measured = self.joint, ladder.clean, self.joint["measured"]
         # Where nothing is mixed both are the clean loss, up to rounding.
         rounding = 1e4 * torch.finfo(self.job.data.x.dtype).eps
         rises = abs(measured.mean - clean.mean) > rounding * (1 + abs(clean.mean))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from msda_theory.estimate import Estimate, Joint
+
+if TYPE_CHECKING:
+    import pandas
 
 RUNGS = ("base", "r1", "r2", "r3", "linearised", "quadratic")
 
@@ -51,9 +53,11 @@ class OrderLadder:
     rises: Mapping[str, bool]
     scale: float
 
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> pandas.DataFrame:
         """One line for each row: strategy law at rung value se share share_se clean scale n; NaN where no share."""
-        return pd.DataFrame(
+        import pandas  # here: see `compare`
+
+        return pandas.DataFrame(
             {
                 **{k: [getattr(r, k) for r in self.rows] for k in ("strategy", "law", "at", "rung")},
                 "value": [r.value.mean for r in self.rows],

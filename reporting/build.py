@@ -56,18 +56,11 @@ def _write(
     drawn = draw(wanted, sources, out / "figures")
     html = page.render(
         title,
-        [page.claim_view(c, sources, _first_figure(c, shown, drawn)) for c in claims],
+        [page.claim_view(c, sources) for c in claims],
         [page.section_view(s, sources, drawn, figures, out / "figures") for s in shown],
     )
     write_whole(out / "index.html", html.encode())
     return out / "index.html"
-
-
-def _first_figure(claim: Claim, shown: Sequence[Section], drawn: Sequence[str]) -> str | None:
-    """The figure that the ledger links to: the claim's own, else the first of its section."""
-    own = next((s for s in shown if s.key == claim.section), None)
-    there = [n for n in own.figures if n in drawn] if own else []
-    return there[0] if there else None
 
 
 def main(config: Config) -> None:

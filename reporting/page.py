@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup, escape
@@ -43,8 +44,8 @@ def prose(text: str) -> Markup:
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(_LINK.sub(r"\1", text)))))
 
 
-def claim_view(claim: Claim, sources: Mapping[str, Source], figure: str | None) -> dict[str, Any]:
-    """A row of the ledger: verdict, headline, link to the section; open where a record is missing."""
+def claim_view(claim: Claim, sources: Mapping[str, Source]) -> dict[str, Any]:
+    """A row of the ledger: verdict, headline, link to what shows it; open where a record is missing."""
     missing = [name for name in claim.records if name not in sources]
     number = "" if missing else headline(claim.key, {k: s.record for k, s in sources.items()})
     return {
@@ -54,8 +55,9 @@ def claim_view(claim: Claim, sources: Mapping[str, Source], figure: str | None) 
         "verdict": "open" if missing else claim.verdict,
         "note": f"not measured here: {', '.join(command_for(m) for m in missing)}" if missing else claim.note,
         "number": number,
-        "section": claim.section,
-        "figure": figure,
+        "shown": None if missing else claim.shown,
+        "kind": claim.shown.partition("-")[0],
+        "commands": claim.commands,
         "tests": claim.tests,
     }
 
@@ -67,7 +69,7 @@ def section_view(
     missing = [name for name in section.records if name not in sources]
     names = [n for n in (*section.records, *section.optional) if n in sources]
     records: dict[str, Record] = {k: s.record for k, s in sources.items()}
-    there = set(drawn)
+    there, shown = set(drawn), [sources[n].record for n in names]
     return {
         "key": section.key,
         "title": section.title,
@@ -80,8 +82,8 @@ def section_view(
         "tables": [] if missing else [table_view(t) for t in section.tables(records)],
         "records": [record_view(n, sources[n]) for n in names],
         "commands": list(dict.fromkeys(sources[n].record["command"] for n in names)),
-        "failed": [line for n in names for line in failed(sources[n].record)],
-        "expectations": [e for n in names for e in sources[n].record["result"].get("expectations", [])],
+        "failed": [line for r in shown for line in failed(r)],
+        "expectations": [e | {"came": _came(e)} for r in shown for e in r["result"].get("expectations", [])],
     }  # fmt: skip
 
 
@@ -102,7 +104,8 @@ def table_view(table: Table) -> dict[str, Any]:
         "heads": [{"title": c.title, "number": c.digits is not None} for c in table.columns],
         "rows": rows,
         "long": len(rows) > LONG,
-        "csv": _data_uri("text/csv;charset=utf-8", table.frame.to_csv(index=False).encode()),
+        "count": len(rows),
+        "csv": _csv_uri(table),
     }
 
 
@@ -113,7 +116,6 @@ def record_view(name: str, source: Source) -> dict[str, Any]:
     return {
         "name": name,
         "file": str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name,
-        "committed": path.parent == RECORDS,
         "commit": record.get("commit") or "not recorded",
         "date": record.get("date", "not recorded"),
         "machine": record.get("machine", "not recorded"),
@@ -123,6 +125,12 @@ def record_view(name: str, source: Source) -> dict[str, Any]:
         "checks": len(record["result"].get("checks", [])),
         "failed": len(failed(record)),
     }
+
+
+def _came(expectation: Mapping[str, Any]) -> str:
+    """What came of an expectation; nothing where no cell could tell."""
+    empty = expectation.get("cells") == [] or expectation["detail"].startswith("no cell")
+    return "not told" if empty else "as expected" if expectation["holds"] else "not as expected"
 
 
 @cache
@@ -144,6 +152,12 @@ def _figure_view(name: str, caption: str, folder: Path) -> dict[str, Any]:
         "width": round(SHOWN * width),
         "height": round(SHOWN * height),
     }
+
+
+def _csv_uri(table: Table) -> str:
+    """The data as a link; percent signs take less room than base64 here. Seven digits are beyond every error."""
+    text = table.frame.to_csv(index=False, float_format="%.7g")
+    return f"data:text/csv;charset=utf-8,{quote(text, safe=',:;()+=/')}"
 
 
 def _data_uri(kind: str, content: bytes) -> str:

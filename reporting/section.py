@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from reporting.names import shown
+
 Record = dict[str, Any]
 Records = Mapping[str, Record]
 
@@ -39,7 +41,7 @@ class Column:
         if _nothing(value):
             return ""
         if self.digits is None or not _is_number(value):
-            return str(value)
+            return shown(value)
         text = f"{round(value * self.scale, self.digits) + 0.0:,.{self.digits}f}"  # + 0.0: no minus zero
         error: Any = row.get(f"{self.name}_{self.error}") if self.error else None
         return text if _nothing(error) else f"{text} ± {error * self.scale:.{self.digits}f}"
@@ -53,14 +55,14 @@ class Table:
         name: of the downloaded file, unique on the page.
         title: above the table.
         frame: all data, one line a row.
-        columns: what is shown.
+        columns: what is shown; none: the data are offered, not shown.
         note: how errors are defined, and n.
     """
 
     name: str
     title: str
     frame: pd.DataFrame
-    columns: Sequence[Column]
+    columns: Sequence[Column] = ()
     note: str = ""
 
 
@@ -138,9 +140,32 @@ def _flat_row(prefix: str, row: Mapping[str, Any], lists: bool) -> dict[str, Any
     return found
 
 
-def named(frame: pd.DataFrame, **names: Mapping[str, str]) -> pd.DataFrame:
-    """A copy with the values of columns replaced by names for readers, where there is one."""
-    return frame.assign(**{k: frame[k].map(lambda v, d=d: d.get(v, v)) for k, d in names.items() if k in frame})
+def curves(
+    rows: Iterable[Mapping[str, Any]], labels: Sequence[str], lists: Sequence[str], **shared: Sequence[Any]
+) -> pd.DataFrame:
+    """Lists of equal length in the rows of a record as a frame with a line for each element.
+
+    Args:
+        rows: of the record.
+        labels: of each line: values of the row that are no lists.
+        lists: names of lists, "x y" for ``{"x": {"y": [...]}}``.
+        shared: lists that belong to all rows, by name.
+    """
+    found = []
+    for row in rows:
+        columns = {name: _inner(row, name) for name in lists} | shared
+        fixed = {name: _inner(row, name) for name in labels}
+        found += [
+            {**fixed, **dict(zip(columns, values, strict=True))} for values in zip(*columns.values(), strict=True)
+        ]
+    return pd.DataFrame(found)
+
+
+def _inner(row: Mapping[str, Any], name: str) -> Any:
+    value: Any = row
+    for part in name.split(" "):
+        value = value[part]
+    return value
 
 
 def _is_number(value: Any) -> bool:

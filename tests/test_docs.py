@@ -15,6 +15,9 @@ import pytest
 from libraries import timm_mixup, torchvision_v2
 from naive import as_users_run_it
 from pages import NAMES, PAGES, ROOT, anchors, blocks, links, prose
+from slurm import slurm_module
+
+from msda_theory.jets import trace
 
 THEORY = ROOT / "docs" / "theory.md"
 LABEL = r"\(\d+[a-z]?\)"
@@ -89,20 +92,38 @@ def with_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sys.modules["torchvision.transforms.v2"] is v2
 
 
-BEFORE = {"docs/laws.md": with_libraries}
+def with_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dask-jobqueue with a cluster on this machine in the place of Slurm's."""
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", slurm_module())
+
+
+BEFORE = {"docs/laws.md": with_libraries, "docs/howto/cluster.md": with_slurm}
 AFTER = {  # what must have come of a page's code
     "docs/laws.md": lambda found: (
         found["law_of_timm"].shape == (224, 224) and found["law_of_torchvision"].name == "CutMix"
     ),
+    "docs/howto/cluster.md": lambda found: found["cluster"].jobs == 4 and found["client"].status == "closed",
     "docs/training.md": lambda found: len(found["outcome"].records) == 3 and not found["outcome"].failures,
     "docs/theory_training.md": lambda found: set(found["found"].terms) == {"r2"},
     "docs/dropmix.md": lambda found: found["terms"].clean > 0,
     "docs/robustness.md": lambda found: {"first", "report"} <= set(found),
     "docs/first_layer.md": lambda found: "form" in found,
 }
+IMPORT = re.compile(r"^(?:from \S+ )?import ", re.MULTILINE)
 RUN = [page for page in PAGES if any(b.language == "python" for b in blocks(page))]
 
 
+@pytest.fixture
+def usual_rules():
+    """Rules of the engine that a page registers are gone after it."""
+    before = dict(trace.RULES)
+    yield
+    trace.RULES.clear()
+    trace.RULES.update(before)
+    trace._decompositions.cache_clear()
+
+
+@pytest.mark.usefixtures("usual_rules")
 @pytest.mark.filterwarnings("ignore:Port .* is already in use")
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
@@ -125,6 +146,7 @@ def test_every_block_is_of_a_kind_that_is_checked(page):
     for block in blocks(page):
         assert block.language in ("python", "sh", "text"), f"{page.name}, line {block.line}: {block.language!r}"
         assert not block.indent, f"{page.name}, line {block.line}: indented"
+        assert block.language == "python" or not IMPORT.search(block.body), f"{page.name}, line {block.line}: Python"
     assert len(re.findall(r"^[ \t]*```", page.read_text(encoding="utf-8"), re.MULTILINE)) == 2 * len(blocks(page))
 
 

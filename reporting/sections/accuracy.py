@@ -5,14 +5,13 @@ from __future__ import annotations
 from experiments import tables_accuracy
 from experiments.accuracy_stats import rows
 from figures.accuracy import data_name, model_name
-from figures.style import NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, flat
 
 
 def _tables(records: Records) -> list[Table]:
-    frame = named(flat(rows(records["accuracy"]["result"]["runs"])), strategy=NAMES)
+    frame = flat(rows(records["accuracy"]["result"]["runs"]))
     frame = frame.assign(data=frame["data"].map(data_name), model=frame["model"].map(model_name))
-    runs = named(flat(records["accuracy"]["result"]["runs"]), strategy=NAMES)
+    runs = flat(records["accuracy"]["result"]["runs"])
     return [
         Table(
             "accuracy",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from experiments import tables_laws
-from figures.style import NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, flat
 
 
 def _tables(records: Records) -> list[Table]:
-    rows = named(flat(records["alpha_sweep"]["result"]["summary"]), strategy=NAMES, training=NAMES)
+    rows = flat(records["alpha_sweep"]["result"]["summary"])
     return [
         Table(
             "alpha_sweep",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from experiments import tables_bench
-from figures.style import LAWS, NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Record, Records, Section, Table, flat
 
 
 def _tables(records: Records) -> list[Table]:
     return [*_engines(records), *_mixing(records), *_scale(records)]
+
+
+def _rounds(record: Record) -> str:
+    return f"Median, least and largest of {record['config']['rounds']} rounds. {record['machine']}."
 
 
 def _engines(records: Records) -> list[Table]:
@@ -33,6 +36,9 @@ def _engines(records: Records) -> list[Table]:
                 Column("max", "largest", 2),
                 Column("agrees", "right"),
             ),
+            f"{_rounds(records['bench_taylor'])} GPU: {records['bench_taylor_gpu']['machine']}."
+            if "bench_taylor_gpu" in records
+            else _rounds(records["bench_taylor"]),
         ),
     ]
 
@@ -42,21 +48,22 @@ def _mixing(records: Records) -> list[Table]:
         Table(
             "bench_mix",
             "Time to mix a batch, in copies of it",
-            named(flat(records["bench_mix"]["result"]["times"]), strategy=NAMES),
+            flat(records["bench_mix"]["result"]["times"]),
             (
                 Column("format", "format"),
                 Column("method", "code"),
                 Column("strategy", "strategy"),
-                Column("mode", "one mask a"),
+                Column("mode", "a mask"),
                 Column("clones", "copies, median", 2),
                 Column("min", "least", 2),
                 Column("max", "largest", 2),
             ),
+            _rounds(records["bench_mix"]),
         ),
         Table(
             "bench_train",
             "Speed of training over that of vanilla",
-            named(flat(records["bench_train"]["result"]["speeds"]), strategy=NAMES),
+            flat(records["bench_train"]["result"]["speeds"]),
             (
                 Column("setting", "setting"),
                 Column("strategy", "strategy"),
@@ -65,6 +72,7 @@ def _mixing(records: Records) -> list[Table]:
                 Column("max", "largest", 3),
                 Column("images_per_s", "images a second", 0),
             ),
+            _rounds(records["bench_train"]),
         ),
     ]
 
@@ -74,7 +82,7 @@ def _scale(records: Records) -> list[Table]:
         Table(
             "bench_laws",
             "Exact moments at 224x224",
-            named(flat(records["bench_laws"]["result"]["moments"]), strategy=NAMES, law=LAWS),
+            flat(records["bench_laws"]["result"]["moments"]),
             (
                 Column("strategy", "strategy"),
                 Column("law", "law"),
@@ -83,6 +91,7 @@ def _scale(records: Records) -> list[Table]:
                 Column("seconds apply", "apply (s)", 3),
                 Column("peak_bytes", "peak memory (MB)", 0, 1e-6),
             ),
+            f"One run each, memory of the whole process. {records['bench_laws']['machine']}.",
         ),
         Table(
             "bench_graph",
@@ -93,6 +102,7 @@ def _scale(records: Records) -> list[Table]:
                 Column("epoch_s", "seconds an epoch", 2),
                 Column("peak_bytes", "peak memory (GB)", 2, 1e-9),
             ),
+            f"Median of {records['bench_graph']['config']['rounds']} rounds. {records['bench_graph']['machine']}.",
         ),
     ]
 

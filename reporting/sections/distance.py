@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from experiments import tables_products
-from figures.style import LAWS, NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, curves, flat
 
 
 def _tables(records: Records) -> list[Table]:
-    curves = named(flat(records["mask_coefficients"]["result"]["curves"]), strategy=NAMES, law=LAWS)
+    laws = records["mask_coefficients"]["result"]["curves"]
     cells = [
         {"cell": cell["cell"]} | row
         for name in ("gradient_products", "gradient_products_runs")
@@ -16,13 +15,12 @@ def _tables(records: Records) -> list[Table]:
         for cell in records[name]["result"]["cells"]
         for row in cell["rows"]
     ]
-    products = named(flat(cells), training=NAMES)
-    near = [c for c in products if c.startswith("near") and "_" not in c]
+    near = [{k: row[k] for k in ("cell", "training", "seeds")} | short for row in cells for short in row["short"]]
     return [
         Table(
             "mask_coefficients",
             "Coefficients of pixel pairs by strategy, law and image size",
-            curves,
+            flat(laws),
             (
                 Column("strategy", "strategy"),
                 Column("law", "law"),
@@ -34,17 +32,29 @@ def _tables(records: Records) -> list[Table]:
             "Exact moments, no sampling error; alpha = 1.",
         ),
         Table(
+            "coefficients_by_distance",
+            "The curves a(p)",
+            curves(laws, ("strategy", "law", "size"), ("distance", "coefficient")),
+        ),
+        Table(
             "gradient_products",
-            "Products of input gradients, by data, network and training",
-            products,
+            "Share of the products of input gradients between near pixels",
+            flat([{"value": row} | row for row in near]),
             (
                 Column("cell", "data and network"),
                 Column("training", "trained with"),
                 Column("seeds", "networks", 0),
-                Column("square", "sum of squared gradients", 1, error="half"),
-                *(Column(c, c, 2, 100) for c in near),
+                Column("radius", "up to distance, pixels", 1),
+                Column("pairs", "share of all pairs (%)", 2, 100),
+                Column("value", "share of the products (%)", 2, 100, error="half"),
             ),
-            "± half a 95 % interval over networks (Student's t).",
+            "± half a 95 % interval over networks (Student's t); none where there is one network.",
+        ),
+        Table(
+            "gradient_products_by_distance",
+            "The curves by distance",
+            curves(cells, ("cell", "training", "seeds"), ("share mean", "per_pair mean")),
+            note="A line for each bin of one pixel, from distance 0; the maps are in the records.",
         ),
     ]
 

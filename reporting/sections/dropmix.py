@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments import tables_dropmix
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, curves, flat
 
 GRAPHS = {"cora": "Cora", "citeseer": "CiteSeer"}
 
@@ -14,7 +14,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "dropmix_accuracy",
             "Test accuracy of every variant",
-            named(flat(result["rows"]), data=GRAPHS),
+            flat(result["rows"]),
             (
                 Column("data", "graph"),
                 Column("name", "variant"),
@@ -30,7 +30,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "dropmix_information",
             "Information kept, and the expansion in the negatives, by share of mixed dimensions",
-            named(flat(result["information"]), data=GRAPHS),
+            flat(result["information"]),
             (
                 Column("data", "graph"),
                 Column("name", "encoders trained with"),
@@ -44,6 +44,11 @@ def _tables(records: Records) -> list[Table]:
                 Column("r2", "R2", 4, error="half"),
             ),
             "± half a 95 % interval over seeds (Student's t).",
+        ),
+        Table(
+            "dropmix_hardness",
+            "Histograms of hardness",
+            curves(result["hardness"], ("data", "name"), ("counts local", "counts global"), lower=result["bins"][:-1]),
         ),
     ]
 

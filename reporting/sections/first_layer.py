@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pandas as pd
+
 from experiments import tables_first_layer
-from figures.style import NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, curves, flat
+
+LABELS = ("network", "training", "seeds", "quantity")
 
 
 def _tables(records: Records) -> list[Table]:
-    rows = named(flat(records["first_layer"]["result"]["rows"]), training=NAMES, own=NAMES)
+    result = records["first_layer"]["result"]["rows"]
     quantities = (
         ("norm_cutmix", "norm, CutMix's metric"),
         ("norm_mixup", "norm, Mixup's metric"),
@@ -21,7 +24,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "first_layer",
             "The first layer at the end of training",
-            rows,
+            flat(result),
             (
                 Column("network", "network"),
                 Column("training", "trained with"),
@@ -30,7 +33,17 @@ def _tables(records: Records) -> list[Table]:
                 *(Column(f"end {n}", t, 3, error="half") for n, t in quantities),
             ),
             "± half a 95 % interval over networks (Student's t); ratios to vanilla training in the data.",
-        )
+        ),
+        Table(
+            "first_layer_epochs",
+            "Along training",
+            pd.concat(
+                curves(
+                    [r | {"quantity": q} for r in result], LABELS, (f"curves {q} mean", f"curves {q} half", "epoch")
+                ).set_axis([*LABELS, "mean", "half", "epoch"], axis=1)
+                for q in result[0]["curves"]
+            ),
+        ),
     ]
 
 
@@ -40,8 +53,8 @@ SECTION = Section(
     title="Does mixing regularize the first layer?",
     text=(
         "R2 is a quadratic form of the first layer in a metric that the strategy and the data give. Training with "
-        "mixing makes that layer smaller in this metric; so it does in the metrics of other strategies, and R2 as a "
-        "penalty alone has only part of the effect.",
+        "mixing makes that layer smaller in this metric, and so it does in the metrics of other strategies. R2 as a "
+        "penalty alone moves this norm further, and other sizes only in part or the opposite way.",
     ),
     records=("first_layer",),
     figures=("first_layer", "first_layer_filters"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from experiments import tables_gap
-from figures.style import LAWS, NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, flat
 
 TERMS = ("clean", "base", "r1", "r2", "r3", "predicted", "measured")
 TITLES = ("loss at the data", "base", "R1", "R2", "R3", "predicted", "measured")
@@ -12,8 +11,8 @@ TITLES = ("loss at the data", "base", "R1", "R2", "R3", "predicted", "measured")
 
 def _tables(records: Records) -> list[Table]:
     result = records["expansion_gap"]["result"]
-    rows = named(flat(result["summary"]), training=NAMES, strategy=NAMES, law=LAWS)
-    nets = named(flat(records["digit_nets"]["result"]["rows"]), strategy=NAMES)
+    rows = flat(result["summary"])
+    nets = flat(records["digit_nets"]["result"]["rows"])
     return [
         Table(
             "expansion_gap",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from experiments import tables_generalization
-from figures.style import LAWS, NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, flat
 
 
 def _tables(records: Records) -> list[Table]:
@@ -13,7 +12,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "generalization",
             "Losses, accuracies and their gaps",
-            named(flat(result["rows"]), training=NAMES),
+            flat(result["rows"]),
             (
                 Column("kind", "network"),
                 Column("images", "training images", 0),
@@ -30,7 +29,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "effective_dimension",
             "Effective dimension of each strategy's class",
-            named(flat(result["dimensions"]), strategy=NAMES, law=LAWS),
+            flat(result["dimensions"]),
             (
                 Column("images", "training images", 0),
                 Column("strategy", "strategy"),
@@ -45,7 +44,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "bound_orders",
             "Does the bound order the strategies as the gap does?",
-            named(flat(result["orders"]), law=LAWS),
+            flat(result["orders"]),
             (
                 Column("kind", "network"),
                 Column("images", "training images", 0),

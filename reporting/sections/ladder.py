@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from experiments import tables_order_ladder
-from figures.style import LAWS
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Record, Records, Section, Table, curves, flat
+
+CELL = ("data", "network", "stage", "alpha", "training", "strategy", "networks", "rise")
 
 
 def _tables(records: Records) -> list[Table]:
@@ -14,7 +15,7 @@ def _tables(records: Records) -> list[Table]:
 
     def part(name: str) -> pd.DataFrame:
         frame = pd.concat([flat(r[name]) for r in found], ignore_index=True)
-        return named(frame, law=LAWS)
+        return frame
 
     labels = (
         Column("data", "data"),
@@ -67,7 +68,17 @@ def _tables(records: Records) -> list[Table]:
                 Column("below", "share below the least step", 2),
             ),
         ),
+        _cells(found),
     ]
+
+
+def _cells(found: list[Record]) -> Table:
+    return Table(
+        "order_ladder_cells",
+        "Every cell",
+        pd.concat([curves(r["cells"], CELL, ("share", "se"), rung=r["rungs"]) for r in found]).dropna(subset="share"),
+        note="A line for each cell and rung (law.point.rung); none where the rise is not told from 0.",
+    )
 
 
 SECTION = Section(

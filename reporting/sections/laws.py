@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from experiments import tables_designed, tables_laws
-from reporting.section import Column, Records, Section, Table, flat
+from reporting.section import Column, Records, Section, Table, curves, flat
 
 
 def _law(row: dict[str, Any]) -> dict[str, Any]:
@@ -14,13 +14,12 @@ def _law(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tables(records: Records) -> list[Table]:
-    rows = flat([_law(r) for r in records["law_zoo"]["result"]["rows"]])
-    designs = flat(records["designed_law"]["result"]["designs"])
+    laws, designs = records["law_zoo"]["result"]["rows"], records["designed_law"]["result"]["designs"]
     return [
         Table(
             "law_zoo",
             "Laws under the name CutMix, and this package's",
-            rows,
+            flat([_law(r) for r in laws]),
             (
                 Column("title", "law"),
                 Column("conventions label", "label weight"),
@@ -37,7 +36,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "designed_law",
             "Laws from Gaussian fields, designed for a coefficient a(p)",
-            designs,
+            flat(designs),
             (
                 Column("wish", "wish"),
                 Column("label", "label weight"),
@@ -45,6 +44,16 @@ def _tables(records: Records) -> list[Table]:
                 Column("worst", "largest distance to the wish", 4),
                 Column("rms", "root mean square", 4),
             ),
+        ),
+        Table(
+            "laws_by_distance",
+            "The coefficients of the measured laws by distance",
+            curves(laws, ("law", "family"), ("by_distance distance", "by_distance coefficient", "by_distance se")),
+        ),
+        Table(
+            "designs_by_distance",
+            "The coefficients of the designs by distance",
+            curves(designs, ("wish", "label"), ("distance", "wanted_by_distance", "obtained_by_distance")),
         ),
     ]
 

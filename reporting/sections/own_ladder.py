@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from figures.style import LAWS, NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, flat
 
 
 def _tables(records: Records) -> list[Table]:
@@ -12,7 +11,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "ladder",
             "Every rung, by model, strategy, law and point",
-            named(flat(result["ladder"]), strategy=NAMES, law=LAWS),
+            flat(result["ladder"]),
             (
                 Column("model", "model"),
                 Column("strategy", "mixed with"),
@@ -27,7 +26,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "remainder",
             "Order of the remainder on a few images",
-            named(flat(result["remainder"]), strategy=NAMES, law=LAWS),
+            flat(result["remainder"]),
             (
                 Column("model", "model"),
                 Column("strategy", "mixed with"),

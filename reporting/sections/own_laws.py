@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from figures.style import LAWS, NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, flat
+
+
+def _findings(records: Records) -> list[str]:
+    """Models without R2 by distance, and why."""
+    models = records["compare"]["result"]["distance"]["models"]
+    return [f"{m['model']}: R2 by distance {m['reason']}." for m in models if m["reason"] is not None]
 
 
 def _tables(records: Records) -> list[Table]:
@@ -12,7 +17,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "laws",
             "The law of each strategy at this image size",
-            named(flat(result["laws"]), strategy=NAMES, law=LAWS),
+            flat(result["laws"]),
             (
                 Column("strategy", "strategy"),
                 Column("law", "law"),
@@ -28,7 +33,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "distance",
             "R2 at the data, exact over these images",
-            named(flat(result["distance"]["rows"], lists=True), strategy=NAMES, law=LAWS),
+            flat(result["distance"]["rows"], lists=True),
             (
                 Column("model", "model"),
                 Column("strategy", "mixed with"),
@@ -50,6 +55,7 @@ SECTION = Section(
     ),
     records=("compare",),
     figures=("own_coefficients",),
+    findings=_findings,
     tables=_tables,
     page="own",
 )

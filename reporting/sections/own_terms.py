@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from figures.style import LAWS, NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, flat
 from reporting.sections.gap import TERMS, TITLES
 
 
@@ -11,13 +10,13 @@ def _findings(records: Records) -> list[str]:
     result = records["compare"]["result"]
     return [
         f"{m['model']}: factory `{m['factory']}`, weights `{m['weights']}`, {m['parameters']:,} parameters, "
-        f"{m['correct']} of {m['images']} images classified correctly. {'. '.join(m['notes'])}."
+        f"{m['correct']} of {m['images']} images classified correctly; {'; '.join(m['notes'])}."
         for m in result["models"]
     ]
 
 
 def _tables(records: Records) -> list[Table]:
-    rows = named(flat(records["compare"]["result"]["terms"]), strategy=NAMES, law=LAWS)
+    rows = flat(records["compare"]["result"]["terms"])
     return [
         Table(
             "terms",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from experiments import tables_tasks
-from figures.style import NAMES
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, flat
 
 
 def _tables(records: Records) -> list[Table]:
@@ -17,7 +16,7 @@ def _tables(records: Records) -> list[Table]:
         Table(
             "task_winners",
             "Accuracy and predicted conflict by task and strategy",
-            named(flat(rows), strategy=NAMES),
+            flat(rows),
             (
                 Column("task", "task"),
                 Column("strategy", "trained with"),
@@ -38,9 +37,9 @@ SECTION = Section(
     order=90,
     title="Can the terms say which strategy suits a task?",
     text=(
-        "Two tasks in which Mixup and CutMix win in turn: one where the label counts pixels of an object, one of "
-        "textures, whose mixture looks like a third texture. The terms, on a network that solves the task, say which "
-        "strategy is at odds with it.",
+        "Two tasks on which Mixup and CutMix are the better of the two in turn: in one the label counts pixels of an "
+        "object, the other is of textures, whose mixture looks like a third texture. The terms, on a network that "
+        "solves the task, say which strategy is at odds with it.",
     ),
     records=("task_winners",),
     figures=("tasks",),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from experiments import tables_theory_training
-from figures.style import NAMES
-from figures.theory_training import LABELS
-from reporting.section import Column, Records, Section, Table, flat, named
+from reporting.section import Column, Records, Section, Table, flat
 
 
 def _tables(records: Records) -> list[Table]:
-    rows = named(flat(records["theory_training"]["result"]["rows"]), strategy=NAMES, training=LABELS)
+    rows = flat(records["theory_training"]["result"]["rows"])
     measures = (
         ("accuracy", "test accuracy (%)", 1, 100),
         ("objective", "own objective", 3, 1),

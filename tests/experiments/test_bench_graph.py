@@ -116,7 +116,7 @@ def test_every_check_fails_where_its_aim_is_missed(record):
     slow["benchmark"]["whole"] |= {"seconds": 181, "peak_bytes": 3.1e9}
     slow["epochs"][1] |= {"epoch_s": 5.1, "peak_bytes": 8.1e9}
     slow["views"][1]["peak_bytes"] = 8.1e9
-    slow["search"]["rows"][0]["largest_difference"] = 0.008
+    slow["search"]["rows"][0]["largest_difference"] = 0.012
     assert not any(c["holds"] for c in bench_graph._checks(slow))
     assert all(c["holds"] for c in bench_graph._expectations(slow))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import types
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,7 @@ from figures.make import OWN
 from figures.style import use_style
 from msda_theory.distance import gradient_term_by_displacement, gradient_weights
 from msda_theory.streams import stream
+from reporting.build import build_own
 
 OPTIONS = Options(draws=2, remainder_images=2)
 CONFIG = Config(
@@ -256,6 +259,9 @@ def test_the_table_has_a_line_for_each_model_and_strategy(study):
     assert lines[0][9] == f"{100 * own['explained']['mean']:.0f}"
     assert lines[2][-5:] == ["-"] * 5  # vanilla: nothing rises
     assert "rough: no weights given: fresh ones of seed 0" in text
+    (mean,), (std,) = unit().values()
+    for name in ("smooth", "rough"):
+        assert f"{name}: images normalised by mean {mean:.4g}, std {std:.4g}" in text
 
 
 def test_the_figures_of_own_models_are_drawn_with_the_same_bytes(study, tmp_path):
@@ -266,7 +272,7 @@ def test_the_figures_of_own_models_are_drawn_with_the_same_bytes(study, tmp_path
         assert [p.name for p in files] == [f"{name}.pdf", f"{name}.png"]
         assert drawing.records == ("compare",)
         text = drawing.caption({"compare": record})
-        assert "smooth and rough" in text
+        assert re.search(r"smooth( \(n = 12 images\))? and rough", text)
         assert "{" not in text
     again = OWN["own_terms"].draw(folder, tmp_path / "b")
     assert all(p.read_bytes() == (tmp_path / "a" / p.name).read_bytes() for p in again)
@@ -280,6 +286,56 @@ def test_figures_cope_with_a_record_without_ladder_and_distance(study, tmp_path)
     for name in ("own_ladder", "own_coefficients"):
         assert OWN[name].draw(tmp_path, tmp_path)
         assert len(OWN[name].caption({"compare": {**record, "result": bare}})) > 100
+
+
+def without_distance(record: dict, model: str) -> dict:
+    """The record as it would be, had R2 by distance taken too long for a model."""
+    distance = record["result"]["distance"]
+    models = [
+        {"model": model, "images": 0, "reason": "not computed: it takes too long"} if d["model"] == model else d
+        for d in distance["models"]
+    ]
+    rows = [r for r in distance["rows"] if r["model"] != model]
+    return {**record, "result": {**record["result"], "distance": {"models": models, "rows": rows}}}
+
+
+def test_the_caption_of_r2_by_distance_names_the_models_that_are_drawn(study):
+    _, record = study
+    caption = OWN["own_coefficients"].caption
+    assert "Below, for smooth (n = 12 images) and rough (n = 12 images): the share of R2" in caption(
+        {"compare": record}
+    )
+    less = without_distance(record, "rough")
+    text = caption({"compare": less})
+    assert "Below, for smooth (n = 12 images): the share of R2" in text
+    assert "rough" not in text
+    none = caption({"compare": without_distance(less, "smooth")})
+    assert "Below" not in none
+    assert none.endswith(
+        "whatever the model. No sampling error where the moments of the strategy are known in closed form."
+    )
+
+
+def test_figures_have_a_row_for_each_model_with_r2_by_distance(study, tmp_path):
+    _, record = study
+    use_style()
+    heights = []
+    for name, found in (("both", record), ("one", without_distance(record, "rough"))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "compare.json").write_text(json.dumps(found))
+        *_, picture = OWN["own_coefficients"].draw(tmp_path / name, tmp_path / name)
+        heights.append(plt.imread(picture).shape[0])
+    assert heights[1] < heights[0]
+
+
+def test_the_page_says_what_was_normalised_and_why_r2_by_distance_is_missing(study, tmp_path):
+    _, record = study
+    (tmp_path / "compare.json").write_text(json.dumps(without_distance(record, "rough")))
+    page = build_own(tmp_path, tmp_path / "page").read_text(encoding="utf-8")
+    (mean,), (std,) = unit().values()
+    assert page.count(f"images normalised by mean {mean:.4g}, std {std:.4g}") == 2
+    assert "rough: R2 by distance not computed: it takes too long." in page
+    assert "smooth: R2 by distance" not in page
 
 
 def test_the_page_is_built_at_the_end(config, study, monkeypatch, capsys):
@@ -336,7 +392,7 @@ def test_batchnorm_in_train_mode_is_put_into_eval_mode_and_that_is_said():
     found = made("own_nets:with_norm")
     assert not any(m.training for m in found.net.modules())
     assert "BatchNorm or Dropout was in train mode: put into eval mode" in found.notes
-    assert len(made("own_nets:smooth").notes) == 2
+    assert len(made("own_nets:smooth").notes) == 3
 
 
 def test_normalisation_is_inside_the_model():
@@ -344,6 +400,34 @@ def test_normalisation_is_inside_the_model():
     plain = made("own_nets:smooth", mean=(), std=()).net
     inside = made("own_nets:smooth", mean=(0.25,), std=(2.0,)).net
     torch.testing.assert_close(inside(x), plain((x - 0.25) / 2.0))
+
+
+def test_notes_say_how_images_are_normalised(tmp_path):
+    assert made("own_nets:smooth", mean=(), std=()).notes[-1] == "images in [0, 1], not normalised"
+    assert made("own_nets:smooth", mean=(0.25,), std=(2.0,)).notes[-1] == "images normalised by mean 0.25, std 2"
+    colour = made("own_nets:for_colour", mean=(0.49139, 0.5, 0.25), std=(0.2, 0.3, 1 / 3)).notes[-1]
+    assert colour == "images normalised by mean (0.4914, 0.5, 0.25), std (0.2, 0.3, 0.3333)"
+    save_file(smooth().state_dict(), tmp_path / "w.safetensors")
+    loaded = [
+        made("own_nets:smooth", str(tmp_path / "w.safetensors"), **o).notes for o in ({}, {"mean": (), "std": ()})
+    ]
+    (mean,), (std,) = unit().values()
+    assert [n[1:] for n in loaded] == [
+        (f"images normalised by mean {mean:.4g}, std {std:.4g}",), ("images in [0, 1], not normalised",)
+    ]  # fmt: skip
+
+
+def test_the_options_of_normalisation_reach_the_notes(tmp_path):
+    small = replace(
+        CONFIG, model=("own_nets:smooth",), weights=(), strategies=("mixup",), distance_images=0,
+        options=replace(OPTIONS, ladder=False, remainder_images=0),
+    )  # fmt: skip
+    plain = compare.run(replace(small, normalise="none"), how(tmp_path))
+    assert "smooth: images in [0, 1], not normalised" in table(plain).splitlines()
+    given = compare.run(replace(small, mean=(0.5,), std=(0.25,)), how(tmp_path))
+    assert "smooth: images normalised by mean 0.5, std 0.25" in table(given).splitlines()
+    losses = [r["result"]["terms"][0]["clean"]["mean"] for r in (plain, given)]
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod."])
@@ -359,7 +443,8 @@ def test_weights_of_the_trainer_bring_their_normalisation(tmp_path):
     model = Normalised(smooth(), (0.5,), (0.3,))
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     found = made("own_nets:smooth", str(tmp_path / "w.safetensors"), mean=(0.0,), std=(1.0,))
-    assert "normalisation from the weights file, as experiments.train writes it" in found.notes
+    note = "images normalised by mean 0.5, std 0.3, from the weights file, as experiments.train writes it"
+    assert found.notes[1:] == (note,)
     x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
     torch.testing.assert_close(found.net(x), model.double()(x))
 

@@ -51,7 +51,14 @@ def parts(folder):
 
 def accuracy(folder, data, seed, probe="accuracy", **options):
     wanted = {"strategy": "dropmix", "mode": "per_view", "low": 0.15, "loss": "bce", "weights": "best"} | options
-    wanted |= {"threshold": 1e-3, "rows": None, "high": options.get("high", 0.95), "data": data, "seed": seed}
+    wanted |= {
+        "threshold": 1e-3,
+        "rows": None,
+        "patience": 20,
+        "high": options.get("high", 0.95),
+        "data": data,
+        "seed": seed,
+    }
     found = [r["result"] for r in parts(folder) if all(r["config"][k] == v for k, v in wanted.items())]
     assert len(found) == 1
     return found[0]["accuracy"]["mean"] if probe == "accuracy" else found[0]["validated"]["accuracy"]
@@ -65,7 +72,7 @@ def test_every_run_is_made_once(tiny):
     _, folder = tiny
     runs = [r for _, r in CONFIG.runs()]
     assert len(parts(folder)) == len(runs) == len(set(runs)) == len({r.name for r in runs})
-    assert len(runs) == 2 * (3 * 7 + 2 * (1 + 1 + 1 + 2 + 1 + 2 + 1))
+    assert len(runs) == 2 * (3 * 7 + 2 * (1 + 1 + 1 + 2 + 1 + 2 + 2 + 1))
 
 
 def test_published_values_are_the_defaults():
@@ -139,7 +146,7 @@ def test_tables_and_figures_come_from_the_record(tiny, tmp_path):
     found = tables_dropmix.blocks({"dropmix": record})
     assert len(found["dropmix-accuracy"].splitlines()) == 2 + 2 * 7
     assert len(found["dropmix-pairs"].splitlines()) == 2 + 2 * 9
-    assert len(found["dropmix-sweeps"].splitlines()) == 2 + 9
+    assert len(found["dropmix-sweeps"].splitlines()) == 2 + 11
     assert len(found["dropmix-information"].splitlines()) == 2 + 2 * 2 * 4
     assert len(found["dropmix-expansion"].splitlines()) == 2 + 2 * 2 * 3
     assert found["dropmix-expectations"].count("hold") == 4

@@ -141,13 +141,23 @@ def terminate_self(k: int) -> int:
     return k
 
 
+@pytest.fixture
+def usual_sigterm():
+    """No handler but the system's; other tests may have left theirs."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("usual_sigterm")
 def test_sigterm_ends_a_study_of_one_process_with_a_message():
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    with pytest.raises(SystemExit, match=r"stopped by signal 15; what is finished is kept: start the same command"):
+    said = r"stopped by signal 15; what is finished is kept: start the same command again to continue"
+    with pytest.raises(SystemExit, match=said):
         spread(terminate_self, [(0,)], 1, "stopped")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.usefixtures("usual_sigterm")
 def test_a_signal_whose_exception_was_lost_is_looked_for():
     with parallel._stop_on_sigterm() as look:
         look()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tokenize
 import zlib
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from PIL import Image
 
 from experiments.record import RECORDS, ROOT
-from figures import laws, make, style
+from figures import designed_law, laws, make, style
 from figures.style import COLOURS, MARKERS, NAMES, load
 from msda_theory.masks.registry import strategies
 
@@ -53,6 +57,29 @@ def test_two_rebuilds_have_the_same_bytes(rebuilds):
     assert {p.name for p in first.iterdir()} == {p.name for p in second.iterdir()} == names
     for name in sorted(names):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_nothing_is_cut_at_the_edges(rebuilds):
+    for name in ALL:
+        image = pixels(rebuilds[0] / f"{name}.png")
+        for edge in (image[0], image[-1], image[:, 0], image[:, -1]):
+            assert (edge == 255).all(), name
+
+
+@pytest.mark.skipif(
+    f"matplotlib=={matplotlib.__version__}" not in (ROOT / "constraints.txt").read_text(encoding="utf-8").split(),
+    reason="another matplotlib than the pinned one draws other pixels",
+)
+def test_committed_figures_are_those_of_the_committed_records(rebuilds):
+    shown = sorted((ROOT / "docs" / "figures").glob("*.png"))
+    assert shown
+    stale = [p.name for p in shown if not np.array_equal(pixels(p), pixels(rebuilds[0] / p.name))]
+    assert not stale, "make them again with: python -m experiments.publish"
 
 
 def test_text_in_every_pdf_is_text_and_a_figure_is_as_wide_as_a_column_or_a_page(rebuilds):
@@ -117,6 +144,45 @@ def test_every_figure_has_a_caption_filled_from_its_records(name):
     assert re.search(r"\bn = \d", text), "a caption gives n"
     assert re.search(r"error bar|interval|standard error|quartile|from the least", text), "a caption defines its errors"
     assert make.captions(records)[name] == text
+
+
+def joined_words(source: str) -> list[str]:
+    """String literals that follow each other with no space between, as "END|START"."""
+    found, last = [], None
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.STRING:
+            text = re.sub(r"^[a-zA-Z]*([\"']{3}|[\"'])(.*)\1$", r"\2", token.string, flags=re.DOTALL)
+            if last and text and re.search(r"[\w,.;:]$", last) and re.match(r"\w", text):
+                found.append(f"{last[-12:]}|{text[:12]}")
+            last = text
+        elif token.type not in (tokenize.NL, tokenize.COMMENT):
+            last = None
+    return found
+
+
+def test_no_two_words_of_a_caption_run_together():
+    for path in sorted((ROOT / "figures").glob("*.py")):
+        assert joined_words(path.read_text(encoding="utf-8")) == [], path.name
+
+
+def test_words_that_run_together_would_be_found():
+    assert joined_words('a = (\n    "weight of the"\n    "first image"\n)') == ["eight of the|first image"]
+    assert joined_words('a = "weight of the " "first image", "a"') == []
+
+
+def test_periodic_distance_averages_over_pairs_of_pixels():
+    side = 4
+    rng = np.random.default_rng(0)
+    torus = rng.random((side, side))
+    at, value = designed_law.by_periodic_distance(
+        [[torus[dy % side, dx % side] for dx in range(1 - side, side)] for dy in range(1 - side, side)]
+    )
+    bins: dict[int, list[tuple[float, float]]] = {}
+    for y, x, v, u in np.ndindex(side, side, side, side):
+        distance = min(np.hypot(v - y + side * a, u - x + side * b) for a in (-1, 0, 1) for b in (-1, 0, 1))
+        bins.setdefault(round(distance), []).append((distance, torus[(v - y) % side, (u - x) % side]))
+    expected = np.array([np.mean(bins[k], axis=0) for k in sorted(bins)])
+    np.testing.assert_allclose(np.stack([at, value], axis=1), expected, rtol=1e-12)
 
 
 def test_captions_are_left_out_where_a_record_is_missing():

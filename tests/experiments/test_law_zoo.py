@@ -11,6 +11,7 @@ from mc_checks import assert_unbiased
 from experiments import alpha_sweep, digit_nets, law_statistics, law_zoo, tables_laws
 from experiments.data import digits
 from experiments.library_laws import LAWS
+from experiments.record import RECORDS, read_record
 from figures import alpha as alpha_figure
 from figures import laws as laws_figure
 from msda_theory.dense import pair_weights
@@ -185,6 +186,8 @@ def test_tables_and_figures_of_the_tiny_records(zoo, sweep, folder, tmp_path):
     assert len(tables_laws.law_sources(record).splitlines()) == 3
     assert "300 draws of each law" in tables_laws.law_setting(record)
     assert "Over 3 laws" in tables_laws.law_summary(record)
+    whole = read_record(RECORDS / "law_zoo.json")
+    assert "Not among these, since it is a misreading of a label: kornia, misread (" in tables_laws.law_summary(whole)
     assert "alpha = 0.2, over that at alpha = 1: CutMix" in tables_laws.alpha_sentence(sweep[1])
     assert len(tables_laws.alpha_table(sweep[1]).splitlines()) == 2 + 9
     assert "12 digits" in tables_laws.alpha_setting(sweep[1])

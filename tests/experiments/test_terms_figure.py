@@ -87,4 +87,11 @@ def test_the_caption_takes_its_numbers_from_the_record():
     other = json.loads(json.dumps(record))
     other["result"]["images"] = 99
     assert "99 training images" in terms.caption({"expansion_gap": other})
+    kept = [r for r in SUMMARY if r["training"] == "vanilla" and (r["law"], r["at"]) == ("exact", "mask")]
+    shares = [
+        (r["base"]["mean"] + r["r2"]["mean"]) / r["measured"]["mean"] for r in kept if r["strategy"] in terms.STRATEGIES
+    ]
+    assert f"base and R2 together are {min(shares):.2f} to {max(shares):.2f}" in terms.caption(
+        {"expansion_gap": record}
+    )
     assert "terms" in FIGURES

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -19,8 +20,8 @@ from experiments.record import RECORDS, ROOT
 from figures import make
 from reporting.build import Config, build
 from reporting.gather import find_records
-from reporting.page import prose, table_view
-from reporting.section import Column, Table, flat, named, sections
+from reporting.page import _came, prose, table_view
+from reporting.section import Column, Table, curves, flat, sections
 
 KNOWN = {*tables.EXPERIMENTS, *tables.STUDIES, *tables.BENCHMARKS, *tables.OPTIONAL}
 
@@ -68,11 +69,13 @@ def test_sections_fit_together():
     assert {r for s in found for r in (*s.records, *s.optional)} == KNOWN, "every record is shown"
 
 
-def test_claims_have_a_section_a_verdict_and_tests_that_exist():
-    keys = {s.key for s in sections()}
+def test_claims_have_a_place_a_verdict_and_tests_that_exist(records):
+    figures = {f for s in sections() for f in s.figures}
+    names = {t.name for s in sections() for t in s.tables(records)}
     assert [c.key for c in CLAIMS] == [*(f"C{i}" for i in range(1, 10)), "D1", "D2", "D3"]
     for claim in CLAIMS:
-        assert claim.section in keys
+        kind, _, name = claim.shown.partition("-")
+        assert name in {"figure": figures, "table": names}[kind], claim.key
         assert claim.verdict in VERDICTS
         assert set(claim.records) <= KNOWN
         for name in claim.tests:
@@ -134,7 +137,7 @@ def test_downloads_hold_all_data(page, records):
     }
     assert files.keys() == shown.keys()
     for name, uri in files.items():
-        frame = pd.read_csv(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
+        frame = pd.read_csv(io.StringIO(unquote(uri.split(",", 1)[1])))
         assert list(frame.columns) == list(shown[name].columns)
         assert len(frame) == len(shown[name])
 
@@ -204,9 +207,9 @@ def test_columns_show_numbers_errors_and_nothing():
     assert Column("x", "", 1, 100, "half").show(row) == "12.3 ± 1.0"
     assert Column("x", "", 3, error="se").show(row) == "0.123"
     assert Column("n", "", 0).show({"n": 12345}) == "12,345"
-    assert Column("flag", "", 1).show(row) == "True"
+    assert Column("flag", "", 1).show(row) == "yes"
     assert [Column(k, "", 1).show(row) for k in ("gap", "other")] == ["", ""]
-    assert Column("text", "").show(row) == "yes"
+    assert Column("text", "").show(row | {"text": "fashion_mnist"}) == "Fashion-MNIST"
 
 
 def test_rows_become_a_flat_frame():
@@ -219,7 +222,30 @@ def test_rows_become_a_flat_frame():
     assert frame.loc[0, "x_half"] == 1.5
     assert pd.isna(frame.loc[1, "x_half"])
     assert flat(rows, lists=True).loc[0, "l"] == "1 2"
-    assert list(named(frame, a={"cutmix": "CutMix"}, b={})["a"]) == ["CutMix", "other"]
+
+
+def test_curves_have_a_line_for_each_element():
+    rows = [{"a": "x", "y": {"mean": [1, 2]}, "z": [3, 4]}, {"a": "w", "y": {"mean": [5]}, "z": [6]}]
+    frame = curves(rows[:1], ("a",), ("y mean", "z"), t=[0, 1])
+    assert frame.to_dict("list") == {"a": ["x", "x"], "y mean": [1, 2], "z": [3, 4], "t": [0, 1]}
+    with pytest.raises(ValueError, match="longer than"):
+        curves(rows, ("a",), ("y mean", "z"), t=[0, 1])
+
+
+def test_downloads_hold_the_numbers_behind_the_curves(records):
+    found = {t.name: t.frame for s in sections() for t in s.tables(records)}
+    laws = records["mask_coefficients"]["result"]["curves"]
+    assert len(found["coefficients_by_distance"]) == sum(len(c["distance"]) for c in laws)
+    points = records["remainder_order"]["result"]["rows"]
+    assert list(found["remainder_points"]["remainder"]) == [v for r in points for v in r["remainder"]]
+    cells = [c for n in ("order_ladder", "order_ladder_runs") for c in records[n]["result"]["cells"]]
+    assert len(found["order_ladder_cells"]) == sum(v is not None for c in cells for v in c["share"])
+
+
+def test_what_no_cell_could_tell_is_neither_as_expected_nor_otherwise():
+    told = {"holds": False, "detail": "lower in 0 of 2 cells", "cells": [1, 2]}
+    assert [_came(told), _came(told | {"holds": True})] == ["not as expected", "as expected"]
+    assert [_came(told | {"cells": []}), _came({"holds": False, "detail": "no cell has a rise"})] == ["not told"] * 2
 
 
 def test_empty_cells_are_sorted_as_empty():
