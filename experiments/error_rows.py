@@ -6,6 +6,14 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from msda_theory.masks.base import Strategy
+
+
+def named(strategy: Strategy) -> str:
+    """Its name, with alpha where that is left out for being 1."""
+    name = strategy.name
+    return name if "alpha" in name else f"{name}, alpha=1"
+
 
 class Case(NamedTuple):
     """One comparison with a reference; ``bound`` is what is promised, None where nothing is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import product
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ TIMES = (0.0, 0.1, 5.0, 300.0)
 THRESHOLDS = (0.0, 1e-9, 1e-4, 1e-2)
 SHORTEST = 1e-4  # the series takes about 1 / sqrt(teleport) steps for each digit
 PUSHED = 0.1  # pushing takes about 1 / teleport rounds for each digit
-_ROUNDING = 1e-13
+_UNIT = 2.0**-53
 
 
 class Small(NamedTuple):
@@ -84,6 +85,18 @@ class Spectrum(NamedTuple):
         return (self.vectors * f) @ self.vectors.T
 
 
+def rounding(spectrum: Spectrum, teleport: float, threshold: float) -> float:
+    """Rounding of an entry when pushing, to first order: ``((d + 3) sqrt(d) / a + K) 2^-53``, d the largest degree.
+
+    A pushed Q is rounded by ``(d + 3) 2^-53 |Q|_2`` in ``Q T``; all that is pushed has ``sum |Q|_2 <= sqrt(d_i) / a``,
+    since each push takes the share a of its mass in the weights sqrt(d); S, of norm 1, passes it on. P is rounded in
+    each of about ``K = log(threshold) / log(1 - a)`` rounds.
+    """
+    d = float(spectrum.degrees.max())
+    rounds = math.log(threshold) / math.log1p(-teleport) if teleport < 1 else 1.0
+    return ((d + 3) * math.sqrt(d) / teleport + rounds + 1) * _UNIT
+
+
 def rows(seed: int, nodes: int, longest: int) -> list[dict[str, Any]]:
     """One row for each kind of approximation; ``longest``: length of the vectors of the search."""
     known = {g: Spectrum.of(g) for g in graphs(seed, nodes)}
@@ -92,7 +105,7 @@ def rows(seed: int, nodes: int, longest: int) -> list[dict[str, Any]]:
     return [
         row("PPR and heat diffusion, dense, float64 (`graph.views`)", reference=digits,
             covered=covered.format(f"{TELEPORTS[0]:g}"), measure="absolute",
-            promise="none; 1e-13, and what rounding becomes by the condition number: 2e-15 / a, 2e-15 t",
+            promise="PPR 2 (n + 2) 2^-53 / a; heat (n + 2) (t + 4) 2^-53",
             cases=_dense(known)),
         row("PPR in float32 (`graph.views`)", reference=digits, covered=covered.format(f"{TELEPORTS[1]:g}"),
             measure="relative", promise="computed in float64, then rounded: 2^-24", cases=_single(known)),
@@ -103,7 +116,8 @@ def rows(seed: int, nodes: int, longest: int) -> list[dict[str, Any]]:
         row("PPR by pushing residuals (`graph.diffusion`)", reference=digits,
             covered=covered.format("0.2").split(", time")[0] + "; thresholds 1e-9 to 0.01",
             measure="absolute; S - P, and P - S, which is to be 0 but for rounding",
-            promise="threshold * sqrt(min(d_i, d_j)), and 1e-13 for rounding", cases=_pushed(known)),
+            promise="threshold * sqrt(min(d_i, d_j)), and for rounding ((d + 3) sqrt(d) / a + K) 2^-53, d the largest "
+            "degree, K rounds", cases=_pushed(known)),
         row("Error of a diffusion from its lost mass, Eq. (12e) (`graph.views`)", reference=digits,
             covered=covered.format("0.2").split(", time")[0], measure="absolute, spectral norm of S - P",
             promise="the largest share lost",
@@ -121,10 +135,10 @@ def _dense(known: Known) -> Iterator[Case]:
     for g, spectrum in known.items():
         for a in TELEPORTS:
             error = np.abs(ppr(g, teleport=a, dtype=torch.float64).numpy() - spectrum.ppr(a)).max()
-            yield Case(float(error), _ROUNDING + 2e-15 / a, f"PPR, {g.name}, teleport {a:g}")
+            yield Case(float(error), 2 * (g.nodes + 2) * _UNIT / a, f"PPR, {g.name}, teleport {a:g}")
         for t in TIMES:
             error = np.abs(heat(g, time=t, dtype=torch.float64).numpy() - spectrum.heat(t)).max()
-            yield Case(float(error), _ROUNDING + 2e-15 * t, f"heat, {g.name}, time {t:g}")
+            yield Case(float(error), (g.nodes + 2) * (t + 4) * _UNIT, f"heat, {g.name}, time {t:g}")
 
 
 def _single(known: Known) -> Iterator[Case]:
@@ -156,8 +170,9 @@ def _pushed(known: Known) -> Iterator[Case]:
         less, place = spectrum.ppr(a) - p, f"{g.name}, teleport {a:g}, threshold {threshold:g}"
         bound = threshold * np.sqrt(np.minimum.outer(spectrum.degrees, spectrum.degrees))
         at = np.unravel_index(int((less / bound).argmax()), less.shape)
-        yield Case(max(float(less[at]), 0.0), float(bound[at]) + _ROUNDING, place)
-        yield Case(max(float(-less.min()), 0.0), _ROUNDING, f"P - S, {place}")
+        lost = rounding(spectrum, a, threshold)
+        yield Case(max(float(less[at]), 0.0), float(bound[at]) + lost, place)
+        yield Case(max(float(-less.min()), 0.0), lost, f"P - S, {place}")
 
 
 def _lost(known: Known) -> Iterator[Case]:
@@ -166,7 +181,7 @@ def _lost(known: Known) -> Iterator[Case]:
             p = ppr(g, teleport=a, method=method, threshold=threshold, dtype=torch.float64)
             norm = np.linalg.norm((spectrum.ppr(a) - p.to_dense().numpy()).astype(float), 2)
             tail = 0.0 if method == "push" else g.nodes * threshold / 1000  # of the series, in norm
-            bound = float(lost_mass(g, p).max()) + tail + _ROUNDING
+            bound = float(lost_mass(g, p).max()) + tail + g.nodes * rounding(spectrum, a, threshold)
             yield Case(float(norm), bound, f"{method}, {g.name}, teleport {a:g}, threshold {threshold:g}")
 
 

@@ -175,11 +175,15 @@ def bumps(shape: Shape, pixels: Array) -> Bumps:
     axes = []
     for n, column in zip(shape, pixels.T, strict=True):
         squared = np.subtract.outer(np.arange(n), np.arange(n)).astype(LONG) ** 2
-        limit = (squared == 0).astype(LONG)[None]
-        g = np.concatenate([np.exp(-LONG(mp.pi) * squared / (s * d)[:, None, None]), limit])  # [S, centre, pixel]
-        at, m = g[:, :, column], g.mean(axis=2)
-        pairs = np.einsum("scj,sck->sjk", at, at) / n
-        axes.append((at.mean(axis=1), pairs, m.mean(axis=1), (m[..., None] * at).mean(axis=1)))
+        parts = []
+        for some in np.array_split(np.append(s, LONG(0)), 1 + n * n * len(s) // 2**24):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                g = np.exp(-LONG(mp.pi) * squared / (some * d)[:, None, None])  # [S, centre, pixel]
+            g[some == 0] = squared == 0  # the limit
+            at, m = g[:, :, column], g.mean(axis=2)
+            pairs = np.einsum("scj,sck->sjk", at, at) / n
+            parts.append((at.mean(axis=1), pairs, m.mean(axis=1), (m[..., None] * at).mean(axis=1)))
+        axes.append([np.concatenate(p) for p in zip(*parts, strict=True)])
     one, two, m, m_one = (a * b for a, b in zip(*axes, strict=True))
     return Bumps(s, width, low, one, two, m, m_one)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments import mask_references as exact
-from experiments.error_rows import Case, row
+from experiments.error_rows import Case, named, row
 from experiments.mask_references import LONG, Array, Shape, Truth
 from msda_theory.masks.base import Strategy
 from msda_theory.masks.choice import Choice
@@ -75,7 +75,12 @@ def rows(alphas: Sequence[float], shapes: Sequence[Shape], large: int, seed: int
         row("Second moments by displacement and products, by FFT (`moments`)",
             reference="sums over pixel pairs in 80 bits", covered=f"GMix masks; {sizes.split(f', {large}x')[0]}"
             + (f"; a box in {large}x{large}" if large else ""),
-            measure="absolute, means over pairs", promise=TESTED, cases=_transforms(shapes, large, seed)),
+            measure="absolute, sums over pairs, over the mean of |q|^2 or of |u|^2", promise="log2(4 H W) 2^-53",
+            cases=_transforms(shapes, large, seed)),
+        row("Second moments by displacement and quadratic forms of closed laws (`moments`)", reference=_ENUMERATED
+            + ", sums over all pixel pairs", covered=f"{span}; CutMix, HMix, GMix, Mixup, both laws; {below}",
+            measure="absolute, means over pairs", promise=f"{STATED}, and 2 H W 2^-53 for the sums",
+            cases=_collected(alphas, small)),
     ]  # fmt: skip
 
 
@@ -97,44 +102,49 @@ def _case(strategy: Strategy, shape: Shape, law: str, truth: Truth, pixels: Arra
 
 
 def _place(strategy: Strategy, shape: Shape, law: str) -> str:
-    name = strategy.name if "alpha" in strategy.name else f"{strategy.name}, alpha=1"
-    return f"{name}, {shape[0]}x{shape[1]}, {law} law"
+    return f"{named(strategy)}, {shape[0]}x{shape[1]}, {law} law"
+
+
+def _square(side: int) -> list[Shape]:
+    return [(side, side)] if side else []
+
+
+def _some(alphas: Sequence[float]) -> tuple[float, ...]:
+    """The smallest, the largest and one between."""
+    return tuple(sorted({min(alphas), sorted(alphas)[len(alphas) // 2], max(alphas)}))
 
 
 def _mixup(alphas: Sequence[float], shapes: Sequence[Shape], large: int) -> Iterator[Case]:
-    for shape in shapes:
-        pixels = exact.pixels_of(shape)
+    for shape in [*shapes, *_square(large)]:
+        pixels = exact.pixels_of(shape, 4 if shape[0] == large else 9)
         averages = exact.boxes(shape, pixels, 0.0, "clipped", 1)
         for alpha, law in product(alphas, LAWS):
             yield _case(Mixup(alpha), shape, law, exact.hmix(alpha, law, averages), pixels)
 
 
 def _cutmix(alphas: Sequence[float], shapes: Sequence[Shape], large: int) -> Iterator[Case]:
-    for shape, box in [*product(shapes, BOXES), *([((large, large), "clipped")] if large else [])]:
+    for shape, box in product([*shapes, *_square(large)], BOXES):
         pixels = exact.pixels_of(shape, 4 if shape[0] == large else 9)
         averages = exact.boxes(shape, pixels, 1.0, box, 0)
-        for alpha, law, label in product([alphas[-1]] if shape[0] == large else alphas, LAWS, LABELS):
+        for alpha, law, label in product(_some(alphas) if shape[0] == large else alphas, LAWS, LABELS):
             strategy = CutMix(alpha, box, label)
             yield _case(strategy, shape, law, exact.cutmix(alpha, law, label, averages), pixels)
 
 
 def _hmix(alphas: Sequence[float], shapes: Sequence[Shape], large: int) -> Iterator[Case]:
-    cases = [*product(shapes, BOXES, RATIOS), *([((large, large), "clipped", 0.5)] if large else [])]
-    for shape, box, ratio in cases:
+    for shape, box, ratio in [*product(shapes, BOXES, RATIOS), *product(_square(large), BOXES, (0.0, 1.0))]:
         pixels = exact.pixels_of(shape, 4 if shape[0] == large else 9)
         averages = exact.boxes(shape, pixels, ratio, box, 1)
-        for alpha, law in product(alphas[:1] if shape[0] == large else alphas, LAWS):
+        for alpha, law in product(_some(alphas) if shape[0] == large else alphas, LAWS):
             yield _case(HMix(alpha, ratio, box), shape, law, exact.hmix(alpha, law, averages), pixels)
 
 
 def _gmix(alphas: Sequence[float], shapes: Sequence[Shape], large: int) -> Iterator[Case]:
-    for shape in [*shapes, *([(large, large)] if large else [])]:
-        pixels = exact.pixels_of(shape, 4 if shape[0] == large else 9)
-        averages = exact.bumps(shape, pixels)
+    for shape in [*shapes, *_square(large)]:
         big = shape[0] == large
-        for alpha, law, label in product([1.0] if big else alphas, LAWS[:1] if big else LAWS, LABELS):
-            if big and label == "nominal":
-                continue
+        pixels = exact.pixels_of(shape, 4 if big else 9)
+        averages = exact.bumps(shape, pixels)
+        for alpha, law, label in product(_some(alphas) if big else alphas, LAWS[:1] if big else LAWS, LABELS):
             yield _case(GMix(alpha, label), shape, law, exact.gmix(alpha, law, label, averages), pixels)
 
 
@@ -167,21 +177,37 @@ def _dropmix(shapes: Sequence[Shape]) -> Iterator[Case]:
 
 
 def _atoms(alphas: Sequence[float], shapes: Sequence[Shape]) -> Iterator[Case]:
+    for strategy, shape, law, truth in _whole(alphas, shapes):
+        q, p = strategy.atoms(shape).partner(law)
+        flat = q.reshape(len(q), -1)
+        errors = (p @ flat - truth.mean, (flat.T * p) @ flat - truth.second)
+        yield Case(float(max(np.abs(e).max() for e in errors)), 1e-12, _place(strategy, shape, law))
+
+
+def _whole(alphas: Sequence[float], shapes: Sequence[Shape]) -> Iterator[tuple[Strategy, Shape, str, Truth]]:
+    """Truths at all pixels."""
     for shape in shapes:
         pixels = np.stack(np.unravel_index(np.arange(shape[0] * shape[1]), shape), axis=1)
-        cut = exact.boxes(shape, pixels, 1.0, "clipped", 0)
+        cut, none = exact.boxes(shape, pixels, 1.0, "clipped", 0), exact.boxes(shape, pixels, 0.0, "clipped", 1)
         half, bumps = exact.boxes(shape, pixels, 0.5, "clipped", 1), exact.bumps(shape, pixels)
         for alpha, law in product(alphas, LAWS):
-            truths = {
-                CutMix(alpha): exact.cutmix(alpha, law, "pixels", cut),
-                HMix(alpha): exact.hmix(alpha, law, half),
-                GMix(alpha): exact.gmix(alpha, law, "pixels", bumps),
-            }
-            for strategy, truth in truths.items():
-                q, p = strategy.atoms(shape).partner(law)
-                flat = q.reshape(len(q), -1)
-                errors = (p @ flat - truth.mean, (flat.T * p) @ flat - truth.second)
-                yield Case(float(max(np.abs(e).max() for e in errors)), 1e-12, _place(strategy, shape, law))
+            yield CutMix(alpha), shape, law, exact.cutmix(alpha, law, "pixels", cut)
+            yield HMix(alpha), shape, law, exact.hmix(alpha, law, half)
+            yield GMix(alpha), shape, law, exact.gmix(alpha, law, "pixels", bumps)
+            yield Mixup(alpha), shape, law, exact.hmix(alpha, law, none)
+
+
+def _collected(alphas: Sequence[float], shapes: Sequence[Shape]) -> Iterator[Case]:
+    for strategy, shape, law, truth in _whole(alphas, shapes):
+        found, (h, w) = strategy.moments(shape, law=law), shape
+        sums = np.zeros((2 * h - 1, 2 * w - 1), dtype=LONG)
+        for (y, x), (v, u) in product(np.ndindex(shape), np.ndindex(shape)):
+            sums[v - y + h - 1, u - x + w - 1] += truth.second[y * w + x, v * w + u]
+        signs = np.where(np.arange(h * w) % 3 == 1, -1.0, 1.0)
+        forms = found.second.quadratic(signs.reshape(shape)) - signs @ truth.second @ signs
+        errors = found.second.by_displacement() - sums / pair_counts(shape), forms / (h * w) ** 2
+        bound = found.provenance.error + 2 * h * w * 2.0**-53
+        yield Case(float(max(np.abs(e).max() for e in errors)), bound, _place(strategy, shape, law))
 
 
 def _orthants(alphas: Sequence[float]) -> Iterator[Case]:
@@ -225,7 +251,9 @@ def _transforms(shapes: Sequence[Shape], large: int, seed: int) -> Iterator[Case
         sums = _autocorrelations(q.astype(LONG))
         counts = pair_counts(shape)
         found = Sampled(q).displacement_sums()
-        yield Case(float(np.abs((found - sums) / counts).max()), 1e-12, f"autocorrelations, {place}")
+        size = float((q**2).sum() / len(q)) or 1.0  # 0 where nothing is taken
+        bound = _transform_bound(shape)
+        yield Case(float(np.abs(found - sums).max()) / size, bound, f"autocorrelations, {place}")
         table, u = (sums / counts).astype(float), rng.random(shape)
         table = (table + table[::-1, ::-1]) / 2
         h, w = shape
@@ -233,15 +261,22 @@ def _transforms(shapes: Sequence[Shape], large: int, seed: int) -> Iterator[Case
             (table[h - 1 - y : 2 * h - 1 - y, w - 1 - x : 2 * w - 1 - x].astype(LONG) * u).sum()
             for y, x in np.ndindex(shape)
         ]
-        error = np.abs(Stationary(table).apply(u).ravel() - np.array(direct)).max() / (h * w)
-        yield Case(float(error), 1e-12, f"product with a map, {place}")
+        error = np.abs(Stationary(table).apply(u).ravel() - np.array(direct)).max()
+        # |A u|_max <= |table| |u|, in the Euclidean norm
+        size = np.linalg.norm(table) * np.linalg.norm(u) or 1.0
+        yield Case(float(error / size), bound, f"product with a map, {place}")
     if large:  # a box of a x b holds (a - |p|)(b - |p'|) pairs
         q = np.zeros((1, large, large))
         q[0, 3:100, 20:210] = 1.0
         p = np.abs(np.arange(1 - large, large))
         pairs = np.multiply.outer(np.maximum(97 - p, 0), np.maximum(190 - p, 0))
-        error = np.abs(Sampled(q).displacement_sums() - pairs) / pair_counts((large, large))
-        yield Case(float(error.max()), 1e-12, f"a box in {large}x{large}")
+        error = np.abs(Sampled(q).displacement_sums() - pairs) / q.sum()
+        yield Case(float(error.max()), _transform_bound((large, large)), f"a box in {large}x{large}")
+
+
+def _transform_bound(shape: Shape) -> float:
+    """Rounding of transforms of 2H x 2W numbers, relative to the Euclidean norms of what is multiplied."""
+    return float(np.log2(4 * shape[0] * shape[1])) * 2.0**-53
 
 
 def _autocorrelations(q: Array) -> Array:

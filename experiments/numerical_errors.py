@@ -21,14 +21,14 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from experiments import graph_errors, moment_errors, sampling_errors
+from experiments import graph_errors, model_errors, moment_errors, sampling_errors
 from experiments.mask_references import LONG
 from experiments.parallel import one_thread
 from experiments.record import RESULTS, cached, check, code_digest, command_line, finish
 
 SOURCES = (
     *("numerical_errors.py", "error_rows.py", "mask_references.py"),
-    *("moment_errors.py", "graph_errors.py", "sampling_errors.py"),
+    *("moment_errors.py", "graph_errors.py", "sampling_errors.py", "model_errors.py"),
 )
 
 
@@ -71,6 +71,7 @@ def _run(config: Config) -> dict[str, Any]:
     with one_thread():
         rows = [
             *moment_errors.rows(config.alphas, shapes, config.large, config.seed),
+            *model_errors.rows(config.alphas, shapes, config.large, config.seed),
             *graph_errors.rows(config.seed, config.nodes, config.length),
             *sampling_errors.rows(config.alphas, shapes, config.repeats, config.draws, config.seed),
         ]

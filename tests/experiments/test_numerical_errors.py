@@ -11,7 +11,15 @@ import reference
 import torch
 from mask_cases import reference_moments
 
-from experiments import error_rows, graph_errors, mask_references, moment_errors, numerical_errors, sampling_errors
+from experiments import (
+    error_rows,
+    graph_errors,
+    mask_references,
+    model_errors,
+    moment_errors,
+    numerical_errors,
+    sampling_errors,
+)
 from experiments.error_rows import Case
 from experiments.record import failed
 from experiments.tables_numerics import sentence, setting, share, table
@@ -26,7 +34,7 @@ from reporting.sections.numerics import SECTION
 
 ALPHAS, SHAPES = (0.2, 100.0), [(1, 3), (4, 5)]
 SMALL = numerical_errors.Config(
-    alphas=(0.2, 3.0), heights=(1, 3), widths=(3, 3), large=0, nodes=5, length=8, repeats=20, draws=8
+    alphas=(1e-3, 3.0), heights=(1, 3), widths=(3, 3), large=0, nodes=5, length=8, repeats=20, draws=8
 )
 
 
@@ -40,7 +48,11 @@ def test_every_row_holds_in_small(record):
     rows = record["result"]["rows"]
     assert len({r["approximation"] for r in rows}) == len(rows) >= 20
     assert record["result"]["comparisons"] == sum(r["cases"] for r in rows) > 300
-    assert all(r["promised"] and math.isfinite(r["error"]) for r in rows)
+    assert all(math.isfinite(r["error"]) for r in rows)
+    open_ones = [r["approximation"] for r in rows if not r["promised"]]
+    assert len(open_ones) == 2
+    assert "rare" in open_ones[0]
+    assert "truncation at the step" in open_ones[1]
 
 
 def test_the_table_and_the_section_show_every_row(record):
@@ -97,6 +109,28 @@ def test_the_stated_error_of_the_curve_bounds_it_at_every_alpha():
         assert 0 < error <= curve.error < 1e-14
 
 
+@pytest.mark.parametrize(
+    "strategy",
+    [CutMix(0.01, "periodic", "nominal"), HMix(100.0, 1.0, "periodic"), HMix(1e-3, 1.0, "inside")],
+    ids=lambda s: f"{s.name}",
+)
+def test_the_stated_error_of_boxes_bounds_their_rounding(strategy):
+    """It was 1e-15 at every size; sums over 32 positions and 16 sizes are wrong by up to 2.5e-15."""
+    shape = (32, 32)
+    pixels = mask_references.pixels_of(shape)
+    cut = isinstance(strategy, CutMix)
+    averages = mask_references.boxes(shape, pixels, 1.0, strategy.box, 0 if cut else 1)
+    truth = (
+        mask_references.cutmix(strategy.alpha, "exact", strategy.label, averages)
+        if cut
+        else mask_references.hmix(strategy.alpha, "exact", averages)
+    )
+    found = strategy.moments(shape)
+    error = moment_errors.difference(found, truth, pixels)
+    assert error <= found.provenance.error < 1e-14
+    assert error > 1e-15 or strategy.box != "periodic"
+
+
 def test_the_stated_error_of_dropmix_bounds_its_rounding():
     """It was 1e-16, less than the rounding of a product of three numbers."""
     cases = list(moment_errors._dropmix([(1, 3), (5, 1)]))
@@ -146,10 +180,55 @@ def test_standard_errors_that_are_too_small_are_seen():
 
 
 def test_single_precision_is_told_from_double():
-    errors = [c.error for c in sampling_errors._single((1.0,), [(2, 2)], 0)]
-    assert max(errors) > 1e-9
+    for cases in (model_errors._sampled((1.0,), [(2, 2)], 0), model_errors._points((0.2,), 0)):
+        assert 1e-9 < max(c.error for c in cases) < 1e-4
     model = sampling_errors.network((2, 2))
     assert next(model.parameters()).dtype == torch.float64
+
+
+def test_terms_that_are_all_zero_are_compared_as_they_are():
+    """Boxes are empty in one row: 0 over 0 was not a number."""
+    cases = list(model_errors._sampled((0.2,), [(1, 3)], 0))
+    assert all(c.error < 1e-4 for c in cases)
+    base = np.array([1.0, 0.0, 0.0, 0.0])
+    assert model_errors._difference(base + 1e-3 * np.eye(4)[2], base) == pytest.approx(1e-3)
+
+
+def test_moments_of_another_law_are_seen_in_eigenvalues(monkeypatch):
+    right = model_errors._truths
+    assert all(c.error <= c.bound for f in (model_errors._dimension, model_errors._optimum) for c in f((0.7,), 0))
+    monkeypatch.setattr(
+        model_errors,
+        "_truths",
+        lambda alphas: (
+            (s, t) for (s, _), (_, t) in zip(right(alphas), right([1.001 * a for a in alphas]), strict=True)
+        ),
+    )
+    for found in (model_errors._dimension, model_errors._optimum):
+        cases = list(found((0.7,), 0))
+        # Mixup's optimum does not depend on alpha: 1 - qbar = T
+        assert all(c.error > c.bound for c in cases if "spread 1," in c.place and "mixup" not in c.place)
+
+
+def test_eigenvalues_are_cut_in_some_cases():
+    places = [c.place for c in model_errors._dimension((0.7,), 0)]
+    assert any("9 of 9 kept" in p for p in places)
+    assert any("5 of 9 kept" in p for p in places)
+
+
+def test_images_mixed_in_too_few_digits_are_seen(monkeypatch):
+    right = model_errors.mix_images
+    assert all(c.error <= c.bound for c in model_errors._mixed([(3, 4)], (0.7,), 0))
+    monkeypatch.setattr(
+        model_errors, "mix_images", lambda x, partner, draws: right(x.to(torch.bfloat16), partner, draws).to(x.dtype)
+    )
+    assert any(c.error > c.bound for c in model_errors._mixed([(3, 4)], (0.7,), 0) if "float32" in c.place)
+
+
+def test_laws_that_rarely_mix_are_told_from_others():
+    events = {name: n for name, _, _, n in sampling_errors._samplers((1e-3, 1.0), 32, 0)}
+    assert events["mixed loss, hmix(alpha=0.001)"] < 1
+    assert all(n > sampling_errors.EVENTS for name, n in events.items() if "alpha=0.001" not in name)
 
 
 def test_rows_name_the_worst_case_and_the_tightest():
