@@ -263,7 +263,7 @@ def _transforms(shapes: Sequence[Shape], large: int, seed: int) -> Iterator[Case
         ]
         error = np.abs(Stationary(table).apply(u).ravel() - np.array(direct)).max()
         # |A u|_max <= |table| |u|, in the Euclidean norm
-        size = np.linalg.norm(table) * np.linalg.norm(u) or 1.0
+        size = float(np.linalg.norm(table) * np.linalg.norm(u)) or 1.0
         yield Case(float(error / size), bound, f"product with a map, {place}")
     if large:  # a box of a x b holds (a - |p|)(b - |p'|) pairs
         q = np.zeros((1, large, large))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -15,7 +16,7 @@ from experiments.error_rows import Case, named, row
 from experiments.mask_references import Shape
 from msda_theory.data import ImageData
 from msda_theory.distance import gradient_term_by_displacement, gradient_weights
-from msda_theory.ellipsoids import ellipsoid
+from msda_theory.ellipsoids import Ellipsoid, ellipsoid
 from msda_theory.estimate import Estimate
 from msda_theory.expansion import expand
 from msda_theory.kink import kink
@@ -25,7 +26,6 @@ from msda_theory.masks.cutmix import CutMix
 from msda_theory.masks.gmix import GMix
 from msda_theory.masks.hmix import HMix
 from msda_theory.mixed_loss import mixed_loss
-from msda_theory.moments.displacements import DisplacementMap
 from msda_theory.moments.moments import Moments
 from msda_theory.rademacher import rademacher_complexity
 from msda_theory.sampled_distance import sampled_gradient_term
@@ -129,23 +129,33 @@ def _samplers(alphas: Sequence[float], draws: int, seed: int) -> Iterator[tuple[
             atoms, probability = s.atoms(SMALL).partner("exact")
             anywhere, corner = (float(probability @ (q > 0.01)) for q in (atoms.max(axis=(1, 2)), atoms[:, 0, 0]))
             terms = expand(model, data, s, method="dense").total.mean
-            yield (f"mixed loss, {where}", lambda rng, s=s: mixed_loss(model, data, s, draws=draws, rng=rng),
-                   enumerated(model, data, s), pairs * anywhere)  # fmt: skip
-            yield (f"terms, {where}", lambda rng, s=s: expand(model, data, s, draws=draws, rng=rng).total, terms,
-                   pairs * anywhere)  # fmt: skip
-            yield (f"moments, {where}", lambda rng, s=s: _square(s, 4 * draws, rng),
-                   float(moments.second.diagonal()[0, 0]), 4 * draws * corner)  # fmt: skip
+            taken = pairs * anywhere
+            yield f"mixed loss, {where}", partial(_loss, model, data, s, draws), enumerated(model, data, s), taken
+            yield f"terms, {where}", partial(_total, model, data, s, draws), terms, taken
+            diagonal = float(moments.second.diagonal()[0, 0])
+            yield f"moments, {where}", partial(_square, s, 4 * draws), diagonal, 4 * draws * corner
             truth = float(gradient_term_by_displacement(weights, moments)[middle])
-            yield (f"R2 at displacement 0, {where}", lambda rng, s=s: _at(middle, sampled_gradient_term(
-                   model, data, s, draws=draws, rng=rng)), truth, pairs * anywhere)  # fmt: skip
+            yield f"R2 at displacement 0, {where}", partial(_centre, model, data, s, draws), truth, taken
     metric = ellipsoid(CutMix().moments(SMALL), data)
     truth = rademacher_complexity(metric, data, draws=None).truncated.mean
-    yield ("complexity", lambda rng: rademacher_complexity(metric, data, draws=pairs, rng=rng).truncated, truth,
-           math.inf)  # fmt: skip
+    yield "complexity", partial(_complexity, metric, data, pairs), truth, math.inf
 
 
-def _at(place: tuple[int, int], found: DisplacementMap) -> Estimate:
-    return Estimate(float(found.value[place]), float(found.se[place]), found.n)
+def _loss(model: nn.Module, data: ImageData, strategy: Strategy, draws: int, rng: np.random.Generator) -> Estimate:
+    return mixed_loss(model, data, strategy, draws=draws, rng=rng)
+
+
+def _total(model: nn.Module, data: ImageData, strategy: Strategy, draws: int, rng: np.random.Generator) -> Estimate:
+    return expand(model, data, strategy, draws=draws, rng=rng).total
+
+
+def _centre(model: nn.Module, data: ImageData, strategy: Strategy, draws: int, rng: np.random.Generator) -> Estimate:
+    found, centre = sampled_gradient_term(model, data, strategy, draws=draws, rng=rng), (SMALL[0] - 1, SMALL[1] - 1)
+    return Estimate(float(found.value[centre]), float(found.se[centre]), found.n)
+
+
+def _complexity(metric: Ellipsoid, data: ImageData, draws: int, rng: np.random.Generator) -> Estimate:
+    return rademacher_complexity(metric, data, draws=draws, rng=rng).truncated
 
 
 def _square(strategy: Strategy, draws: int, rng: np.random.Generator) -> Estimate:
