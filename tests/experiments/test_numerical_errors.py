@@ -180,7 +180,7 @@ def test_standard_errors_that_are_too_small_are_seen():
 
 
 def test_single_precision_is_told_from_double():
-    for cases in (model_errors._sampled((1.0,), [(2, 2)], 0), model_errors._points((0.2,), 0)):
+    for cases in (model_errors._sampled((1.0,), [(2, 2)], 0), model_errors._points((1.0,), 0)):
         assert 1e-9 < max(c.error for c in cases) < 1e-4
     model = sampling_errors.network((2, 2))
     assert next(model.parameters()).dtype == torch.float64
