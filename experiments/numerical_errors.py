@@ -13,7 +13,7 @@ below the rounding of its products, and that of CutMix and HMix, 1e-15 at every 
 Against what was expected: 95 % intervals hold the truth far less often where hardly any draw mixes (HMix at
 alpha .001), so `Estimate.interval` says so; and the default step of `kink` is not small enough for the order of its
 truncation to show.
-Cost: about 10 minutes on one core. Record: ``numerical_errors.json``.
+Cost: about 6 minutes on one core. Record: ``numerical_errors.json``.
 """
 
 from __future__ import annotations

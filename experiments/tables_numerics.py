@@ -21,7 +21,7 @@ def table(record: Record) -> str:
         "|---|---|---|--:|---|---|---|",
     ]
     for r in record["result"]["rows"]:
-        used = f"{share(r)} ({r['strain_place']})" if r["promised"] else ""
+        used = f"{share(r)} ({r['strain_place']})" if r["promised"] else "nothing promised"
         worst = f"{r['measure']}; {r['place']}"
         cells = (r["approximation"], r["covered"], r["reference"], f"{r['error']:.1e}", worst, r["promise"], used)
         lines.append(f"| {' | '.join(c.replace('|', chr(92) + '|') for c in cells)} |")
@@ -29,17 +29,20 @@ def table(record: Record) -> str:
 
 
 def share(row: dict[str, Any]) -> str:
-    """Largest error over what is promised, and whether that holds."""
+    """Largest error over what is promised, and whether that holds; a dash where nothing is promised."""
+    if not row["promised"]:
+        return "-"
     return f"{row['strain']:.2g}" if row["holds"] else f"**{row['strain']:.2g}, does not hold**"
 
 
 def sentence(record: Record) -> str:
     """How many comparisons, and how many rows keep their promise."""
     rows = record["result"]["rows"]
-    kept = sum(r["holds"] for r in rows)
+    bound = [r for r in rows if r["promised"]]
+    kept = sum(r["holds"] for r in bound)
     return (
-        f"{record['result']['comparisons']:,} comparisons in {len(rows)} rows: the errors of {kept} rows are within "
-        f"what is promised in every case."
+        f"{record['result']['comparisons']:,} comparisons in {len(rows)} rows: of the {len(bound)} rows with a bound, "
+        f"{kept} keep it in every case; {len(rows) - len(bound)} have none."
     )
 
 
