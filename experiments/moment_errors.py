@@ -38,7 +38,8 @@ _ENUMERATED = "enumeration of all positions in 80 bits, integrals over lam to 40
 
 def rows(alphas: Sequence[float], shapes: Sequence[Shape], large: int, seed: int) -> list[dict[str, Any]]:
     """One row for each kind of approximation."""
-    sizes = ", ".join(f"{h}x{w}" for h, w in shapes) + (f", {large}x{large}" if large else "")
+    usual = ", ".join(f"{h}x{w}" for h, w in shapes)
+    sizes = usual + (f", {large}x{large}" if large else "")
     span = f"alpha {min(alphas):g} to {max(alphas):g}"
     named = {
         "Mixup, closed form": ("both laws", _mixup),
@@ -48,7 +49,7 @@ def rows(alphas: Sequence[float], shapes: Sequence[Shape], large: int, seed: int
         "Choice of Mixup and CutMix": ("both laws, probabilities 0, 1/3, 1", _choice),
     }
     found = [
-        row(f"Moments of {name} (`masks`)", reference=_ENUMERATED, covered=f"{span}; {options}; {sizes}",
+        row(f"Moments of {name} (`masks`)", reference=_ENUMERATED, covered=f"{span}; {options}; {usual if cases is _choice else sizes}",
             measure="absolute, qbar and a_jk", promise=STATED, cases=cases(alphas, shapes, large))
         for name, (options, cases) in named.items()
     ]  # fmt: skip
@@ -58,7 +59,7 @@ def rows(alphas: Sequence[float], shapes: Sequence[Shape], large: int, seed: int
         *found,
         row("Moments of DropMix, closed form (`masks.dropmix`)", reference="exact fractions",
             covered=f"shares 0 to 1; {sizes}", measure="absolute, qbar and a_jk", promise=STATED,
-            cases=_dropmix(shapes)),
+            cases=_dropmix([*shapes, *_square(large)])),
         row("Atoms: Gauss nodes in lam for exact terms at the mask (`masks`)", reference=_ENUMERATED,
             covered=f"{span}; CutMix, HMix, GMix, both laws; {below}", measure="absolute, qbar and a_jk",
             promise=TESTED, cases=_atoms(alphas, small)),
@@ -75,7 +76,7 @@ def rows(alphas: Sequence[float], shapes: Sequence[Shape], large: int, seed: int
         row("Second moments by displacement and products, by FFT (`moments`)",
             reference="sums over pixel pairs in 80 bits", covered=f"GMix masks; {sizes.split(f', {large}x')[0]}"
             + (f"; a box in {large}x{large}" if large else ""),
-            measure="absolute, sums over pairs, over the mean of |q|^2 or of |u|^2", promise="log2(4 H W) 2^-53",
+            measure="sums over pairs, over the mean of |q|^2; products A u, over |A| |u|", promise="log2(4 H W) 2^-53",
             cases=_transforms(shapes, large, seed)),
         row("Second moments by displacement and quadratic forms of closed laws (`moments`)", reference=_ENUMERATED
             + ", sums over all pixel pairs", covered=f"{span}; CutMix, HMix, GMix, Mixup, both laws; {below}",
