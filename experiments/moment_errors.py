@@ -49,7 +49,8 @@ def rows(alphas: Sequence[float], shapes: Sequence[Shape], large: int, seed: int
         "Choice of Mixup and CutMix": ("both laws, probabilities 0, 1/3, 1", _choice),
     }
     found = [
-        row(f"Moments of {name} (`masks`)", reference=_ENUMERATED, covered=f"{span}; {options}; {usual if cases is _choice else sizes}",
+        row(f"Moments of {name} (`masks`)", reference=_ENUMERATED,
+            covered=f"{span}; {options}; {usual if cases is _choice else sizes}",
             measure="absolute, qbar and a_jk", promise=STATED, cases=cases(alphas, shapes, large))
         for name, (options, cases) in named.items()
     ]  # fmt: skip
