@@ -50,6 +50,7 @@ studies: install              ## longer experiments, of which the records are co
 	$(SINGLE) $(BIN)/python -m experiments.designed_law --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.theory_training --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.dropmix --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.numerical_errors
 	$(SINGLE) $(BIN)/python -m experiments.fuzz_readers --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.reruns --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.branch_coverage --jobs $(JOBS)

@@ -25,6 +25,7 @@ from experiments import (
     tables_gap,
     tables_generalization,
     tables_laws,
+    tables_numerics,
     tables_order_ladder,
     tables_products,
     tables_reruns,
@@ -44,7 +45,7 @@ EXPERIMENTS = (
 STUDIES = (
     "first_layer", "task_winners", "robust_accuracy", "robust_ensemble", "generalization", "reliability",
     "order_ladder", "gradient_products", "theory_training", "designed_law", "dropmix", "accuracy",
-    "fuzz_readers", "branch_coverage", "reruns",
+    "numerical_errors", "fuzz_readers", "reruns", "branch_coverage",
 )  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks", "bench_graph")
 OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs")
@@ -120,6 +121,7 @@ def blocks(records: Records) -> dict[str, str]:
         **tables_fuzz.blocks(records),
         **tables_coverage.blocks(records),
         **tables_reruns.blocks(records),
+        **tables_numerics.blocks(records),
         **tables_theory_training.blocks(records),
         **{f"caption-{name.replace('_', '-')}": text for name, text in make.captions(records).items()},
     }

@@ -61,7 +61,12 @@ class Estimate:
         return Estimate(mean, math.sqrt(math.fsum((p.n * (p.se / scale)) ** 2 for p in parts)) / n * scale, n)
 
     def interval(self, z: float = 1.959963984540054) -> tuple[float, float]:
-        """Normal interval ``mean -+ z se`` (95 % by default)."""
+        """Normal interval ``mean -+ z se`` (95 % by default).
+
+        For a mean that a few rare draws make up it holds the truth far less often than it says, although ``se`` is
+        right in mean square: draw so many that dozens of them differ from the rest (HMix with alpha = 0.001 hardly ever
+        mixes; docs/reliability.md, Numerical honesty).
+        """
         return self.mean - z * self.se, self.mean + z * self.se
 
     def __format__(self, spec: str) -> str:

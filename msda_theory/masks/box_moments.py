@@ -83,6 +83,15 @@ class Axis:
         return total.take(high, axis=axis) - total.take(low, axis=axis)
 
 
+def rounding(shape: Shape) -> float:
+    """Largest rounding error of qbar and a_jk as sums over box sizes and positions, ``(H + W + 8) 2^-53``.
+
+    At most (H + W) / 2 + 1 sizes are added, after cumulative sums along both axes whose terms add up to 1 at most; 8
+    for the incomplete beta function and the terms of the label.
+    """
+    return (sum(shape) + 8) * 2.0**-53
+
+
 @dataclass(frozen=True, eq=False)
 class BoxSum(SecondMoment):
     """``A = sum_k scale_k E[rho^power B B^T]``, ``rho = 1 / (1 - |B| / d)``, |B| the covered pixels; Eq. (6c).

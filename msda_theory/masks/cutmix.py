@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from msda_theory.masks.base import SeparableStrategy, check_alpha, check_option
 from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape
 from msda_theory.masks.betas import interval_moments
-from msda_theory.masks.box_moments import Boxes, BoxSum
+from msda_theory.masks.box_moments import Boxes, BoxSum, rounding
 from msda_theory.masks.boxes import (
     BOXES,
     box_atoms,
@@ -82,7 +82,7 @@ class CutMix(SeparableStrategy):
         if law == "exact":
             mean, core = mean - 2 * u + c, Bordered(core, -u, c)
         detail = f"{len(halves)} intervals of lam, exact up to rounding"
-        return Moments(mean, core, law, Provenance("finite sum", 1e-15, detail))
+        return Moments(mean, core, law, Provenance("finite sum", rounding(shape), detail))
 
     def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """Every box of every half side; lam enters linearly, so its mean on the interval is exact."""

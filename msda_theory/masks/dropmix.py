@@ -66,7 +66,7 @@ class DropMix(Strategy):
     def closed_moments(self, shape: Shape, law: str) -> Moments:
         """One block, or one number for all pairs."""
         d, mixed = shape[0] * shape[1], self.mixed(shape[0] * shape[1])
-        k, provenance = int(mixed.sum()), Provenance("closed form", 1e-16, "q takes the values 0 and lam")
+        k, provenance = int(mixed.sum()), Provenance("closed form", 1e-15, "q takes the values 0 and lam")
         if self.dims == "strided":
             q = self.lam * mixed.astype(float).reshape(shape)
             return Moments(q, Sampled(q[None]), law, provenance)  # one draw is the whole law

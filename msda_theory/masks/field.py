@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -174,6 +174,8 @@ class Field(Strategy):
             mean = np.full(shape, self.alpha / (2 * self.alpha + 1))
             return Moments(mean, Stationary(both - excess(self.alpha)), law, provenance)
         u = Stationary(both).apply(np.ones(shape)) / (shape[0] * shape[1])
+        # S and two means of S in an a_jk: three times the error
+        provenance = replace(provenance, error=3 * curve.error)
         return Moments(1 - 2 * u, Bordered(Stationary(both), -u, 0.5), law, provenance)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from msda_theory.masks.base import SeparableStrategy, check_alpha, check_option
 from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape
 from msda_theory.masks.betas import gauss, interval_moments, refined
-from msda_theory.masks.box_moments import Boxes, BoxSum
+from msda_theory.masks.box_moments import Boxes, BoxSum, rounding
 from msda_theory.masks.boxes import (
     BOXES,
     box_atoms,
@@ -85,7 +85,7 @@ class HMix(SeparableStrategy):
             border, constant, mean = border - u, constant + c, mean - 2 * u + c
         second = Bordered(BoxSum(tuple(halves), w[2], 2, shape, self.box), border, constant)
         detail = f"{int((lam[0] > 0).sum())} intervals of lam, exact up to rounding"
-        return Moments(mean, second, law, Provenance("finite sum", 1e-15, detail))
+        return Moments(mean, second, law, Provenance("finite sum", rounding(shape), detail))
 
     def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """Every box of every half side, times ``order`` Gauss nodes in lam on its interval, or on parts of it."""

@@ -27,7 +27,7 @@ class Orthant:
         alpha: parameter of the Beta law.
         kernel: series of K on [-pi/2, pi/2].
         series: series of S on [-pi/2, pi/2].
-        error: largest absolute error of S, from the last coefficients and from the known value 1/2 at r = 1.
+        error: largest absolute error of S, from the last coefficients, the known value 1/2 at r = 1, and rounding.
     """
 
     alpha: float
@@ -77,7 +77,7 @@ def _orthant(alpha: float) -> Orthant:
     square = (alpha + 1) / (2 * (2 * alpha + 1))  # E[lam^2], the value at r = 0
     integral = integral + (square - float(integral(0.0)))
     gap = abs(float(integral(_HALF)) - 0.5)
-    return Orthant(alpha, series, integral, max(gap, tail, 1e-15))
+    return Orthant(alpha, series, integral, max(gap, tail) + 1e-15)
 
 
 def _kernel(alpha: float, theta: Float64[Array, " n"]) -> Float64[Array, " n"]:
