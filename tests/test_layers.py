@@ -144,15 +144,6 @@ def test_figures_read_records_only(name):
     assert not roots & {"msda_theory", "torch", "experiments"}, f"{name} imports {roots}"
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_no_pickle(name):
-    roots = {target.split(".")[0] for target in imported(FILES[name])}
-    assert not roots & {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}, f"{name} imports {roots}"
-    source = FILES[name].read_text(encoding="utf-8")
-    assert "allow_pickle=True" not in source
-    assert "weights_only=False" not in source
-
-
 # Libraries of attacks and first weights of torch's modules draw from torch's global generators.
 FORKED = ("msda_theory.streams",)
 
