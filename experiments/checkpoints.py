@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from experiments.files import parse, write_whole
+from experiments.weights import check_header
 from msda_theory.files import read_whole
 
 _NAME = re.compile(r"checkpoint-(\d{9})\.safetensors")
@@ -85,6 +86,7 @@ def read(path: Path) -> Checkpoint | None:
     """The checkpoint in a file, or None if it does not hold what was written."""
     try:
         content = read_whole(path)
+        check_header(content)
         tensors, meta = load(content), _metadata(content)
         if _digest(tensors, meta["state"]) != meta["sha256"]:
             return None

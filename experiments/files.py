@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_DIGITS = 308  # up to which every whole number is one that a float can take
 _HALVES = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -67,7 +68,11 @@ def parse(content: bytes) -> Any:
     """
     try:
         value = json.loads(
-            content.decode(), parse_constant=_not_finite, parse_float=_finite, object_pairs_hook=_each_once
+            content.decode(),
+            parse_constant=_not_finite,
+            parse_float=_finite,
+            parse_int=_whole,
+            object_pairs_hook=_each_once,
         )
         if _HALVES.search(content):
             json.dumps(value, ensure_ascii=False).encode()  # halves of characters, which nothing could write again
@@ -83,6 +88,12 @@ def _not_finite(text: str) -> float:
 def _finite(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _not_finite(text)
+
+
+def _whole(text: str) -> int:
+    if len(text) > _DIGITS:
+        _finite(text)
+    return int(text)
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor, nn
 
 from experiments.images import DataSet
 from experiments.models import initial_weights
 from experiments.networks import Normalised
+from experiments.weights import tensors
 from msda_theory.checks import check_eval
 from msda_theory.data import ImageData
+from msda_theory.files import read_whole
 
 FRESH = "-"  # in place of a file of weights
 _SEEN = 32  # images whose outputs are in the digest
@@ -93,9 +93,8 @@ def own_model(spec: Spec, data: DataSet, *, mean: Sequence[float], std: Sequence
         model, note = _normalised(net, mean, std)
         notes.append(note)
     else:
-        content = _read(Path(spec.weights))
-        digest = hashlib.sha256(content).hexdigest()
-        model, note = _loaded(net, _tensors(content, spec.weights), spec, mean, std)
+        weights, digest = read_weights(Path(spec.weights))
+        model, note = _loaded(net, weights, spec, mean, std)
         notes.append(note)
     return OwnModel(_in_eval_mode(model, notes), digest, _source_digest(make), tuple(notes))
 
@@ -181,19 +180,25 @@ def _arguments(make: Callable[..., Any], text: str, data: DataSet) -> dict[str, 
     return named
 
 
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise FileNotFoundError(f"--weights {path} is not a file; correct the path, or leave it out for fresh weights.")
-    return path.read_bytes()
+def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a file of weights, and its SHA-256.
 
-
-def _tensors(content: bytes, path: str) -> dict[str, Tensor]:
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is not a file, or not a whole one of safetensors.
+    """
     try:
-        return load(content)
-    except SafetensorError as error:
+        content = read_whole(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"--weights {path} is not a file; correct the path, or leave it out for fresh weights."
+        ) from error
+    try:
+        return tensors(path, content), hashlib.sha256(content).hexdigest()
+    except ValueError as error:
         raise ValueError(
-            f"--weights {path} is not a safetensors file ({error}); pickles are not read, convert it where you trust "
-            "it: safetensors.torch.save_file(model.state_dict(), path)."
+            f"--weights {path} is not a safetensors file ({error.__cause__}); pickles are not read, convert it where "
+            "you trust it: safetensors.torch.save_file(model.state_dict(), path)."
         ) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from jaxtyping import Int64, UInt8
 from numpy import ndarray as Array
 from PIL import Image
 
+from experiments.readers import is_name
 from msda_theory.files import FileError, read_whole
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"})
@@ -19,6 +21,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")  # of the content: a JPEG named
 _PIXELS = 2**26
 _FREE = 2**19  # pixels that any file may have, as one of a single colour does
 _DENSEST = 1032 // 3  # pixels of three bytes for each byte of a file: what deflate can do, beyond any photograph
+_SCANS = 64  # of a JPEG file, each of which passes over all pixels; cameras and programs write 10 or so
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")  # those with a length, and the end
 _SCALE, _RATIO = (0.08, 1.0), (math.log(3 / 4), math.log(4 / 3))
 
 Box = tuple[float, float, float, float]  # left, upper, right, lower
@@ -51,8 +55,10 @@ def class_folders(folder: Path) -> tuple[list[Path], Int64[Array, " m"], tuple[s
         paths += sorted(found, key=lambda p: p.name)
         counts.append(len(found))
     for place in classes:
-        if any(0xD800 <= ord(letter) < 0xE000 for letter in place.name):  # bytes that are no UTF-8, as Python has them
-            raise ValueError(f"{folder}: the class folder {place.name!r} has a name that is not UTF-8; rename it.")
+        if not is_name(place.name):  # Python has bytes that are no UTF-8 as halves of characters
+            raise ValueError(
+                f"{folder}: the class folder {place.name!r} has a name that is not UTF-8, or blank; rename it."
+            )
     return paths, np.repeat(np.arange(len(classes)), counts), tuple(p.name for p in classes)
 
 
@@ -66,17 +72,22 @@ def read_picture(path: Path, size: int, rng: np.random.Generator | None = None) 
 
     Raises:
         FileNotFoundError: if the file is missing.
-        ValueError: if it is not a whole picture of at most 2^26 pixels.
+        ValueError: if it is not a whole picture of at most 2^26 pixels, has numbers for pixels (PFM), is a JPEG file of
+            more than 64 scans, or a BMP file with run lengths.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the metadata of files that decode
             # From memory: a broken length inside a file then asks for no more bytes than the file has.
             content = read_whole(path)
+            if _scans(content) > _SCANS:
+                raise ValueError(f"it is a JPEG file of more than {_SCANS} scans")
             with Image.open(io.BytesIO(_plain_png(content)), formats=_FORMATS) as image:
                 width, height = image.size
                 if width * height > min(_PIXELS, _DENSEST * len(content) + _FREE):
                     raise ValueError(f"{width} x {height} pixels are more than {_PIXELS}, or than its length can hold")
+                if any(tile[0] == "bmp_rle" for tile in image.tile):  # decoded byte by byte, in Python
+                    raise ValueError("it is a BMP file with run lengths; save it as PNG")
                 box = _centre_box(width, height) if rng is None else _random_box(width, height, rng)
                 image.draft("RGB", _enough(image.size, box, size))
                 x, y = image.width / width, image.height / height
@@ -110,11 +121,27 @@ def _plain_png(content: bytes) -> bytes:
     return b"".join(kept)
 
 
+def _scans(content: bytes) -> int:
+    """Scans of a JPEG file, up to one more than are allowed; 0 of other files."""
+    if not content.startswith(b"\xff\xd8"):
+        return 0
+    place, count = 2, 0
+    while count <= _SCANS and (mark := _MARKER.search(content, place)) and mark[1] != b"\xd9":
+        count += mark[1] == b"\xda"
+        place = mark.end() + int.from_bytes(content[mark.end() : mark.end() + 2], "big")
+    return count
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Grey values of 16 bits as 8 bits, which Pillow would cut off at 255; other pictures as they are."""
+    if image.mode == "F":
+        raise ValueError("its pixels are numbers of any size, which have no white")
     if not image.mode.startswith("I"):
         return image
-    return Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    values = np.asarray(image).astype(np.int32)
+    values += 128
+    values //= 257  # v / 257 rounded; 257 is odd, so that no value lies between two
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
 
 
 def _centre_box(width: int, height: int) -> Box:

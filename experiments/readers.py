@@ -175,9 +175,12 @@ def _labelled(arrays: dict[str, Any], path: Path) -> tuple[NDArray[Any], NDArray
     _in_range(y, _CLASSES if names is None else len(names), path)
     x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     try:
-        return x, y.astype(np.int64), None if names is None else tuple(map(str, names))
+        found = None if names is None else tuple(map(str, names))
     except (SystemError, ValueError) as error:  # numpy's, of text that is not Unicode
         raise FileError(f"{path} is not a whole npz file ({error}); copy it again or write it anew.") from error
+    if not all(map(is_name, found or ())):
+        raise FileError(f"{path}: class_names holds a name that is empty or no text; write it anew with others.")
+    return x, y.astype(np.int64), found
 
 
 def class_names(path: Path, classes: int) -> tuple[str, ...]:
@@ -190,9 +193,14 @@ def class_names(path: Path, classes: int) -> tuple[str, ...]:
         return tuple(map(str, range(classes)))
     text = read_whole(path) if file_size(path) <= _NAMES else b""
     names = tuple(line.strip() for line in text.decode(errors="replace").splitlines() if line.strip())
-    if len(names) != classes or any("\N{REPLACEMENT CHARACTER}" in name for name in names):
+    if len(names) != classes or not all(is_name(n) and "\N{REPLACEMENT CHARACTER}" not in n for n in names):
         raise ValueError(f"{path}: expected {classes} class names in UTF-8, one a line, got {len(names)}; delete it.")
     return names
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be written as UTF-8 and shown: not empty or blank, no NUL, no half of a character."""
+    return bool(text.strip()) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
 
 
 def _in_range(labels: NDArray[Any], classes: int, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -10,6 +11,9 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from msda_theory.files import FileError, read_whole
+
+ENTRIES = 4096  # tensors of a file, at most; each takes 2 kB, whatever its size
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|\{', re.DOTALL)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -19,7 +23,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         FileNotFoundError: if there is none.
         ValueError: if it is not a file, or not whole.
     """
-    return _tensors(path, read_whole(path))
+    return tensors(path, read_whole(path))
 
 
 def load_weights(model: nn.Module, path: Path, sha256: str) -> None:
@@ -33,13 +37,33 @@ def load_weights(model: nn.Module, path: Path, sha256: str) -> None:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise FileError(f"{path} does not hold the weights of its record; delete both and train again.")
     try:
-        model.load_state_dict(_tensors(path, content))
+        model.load_state_dict(tensors(path, content))
     except RuntimeError as error:
         raise FileError(f"{path} holds weights of another network ({error}); delete it and train again.") from error
 
 
-def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
+def tensors(path: Path, content: bytes) -> dict[str, Tensor]:
+    """The tensors of the bytes of a safetensors file.
+
+    Raises:
+        ValueError: if they are not such a file, whole and of at most `ENTRIES` tensors.
+    """
     try:
+        check_header(content)
         return load(content)
     except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise FileError(f"{path} is not a whole safetensors file ({error}); delete it and train again.") from error
+
+
+def check_header(content: bytes) -> None:
+    """Refuse a safetensors file of more than `ENTRIES` tensors before any of them becomes an object.
+
+    Raises:
+        ValueError: then.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    count = -1  # for the header's own brace
+    for token in _TOKEN.finditer(content, 8, min(end, len(content))):
+        count += token[0] == b"{"
+        if count > ENTRIES + 1:  # one may be for words beside the tensors
+            raise ValueError(f"it declares more than {ENTRIES} tensors")

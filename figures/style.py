@@ -84,15 +84,22 @@ def load(records: Path, name: str) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; make it with: python -m experiments.{name}")
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))["result"] if path.is_file() else None
+        text = path.read_text(encoding="utf-8") if path.is_file() else '{"result": null}'
+        result = json.loads(text, parse_int=_whole)["result"]
         json.dumps(result, allow_nan=False, ensure_ascii=False).encode()  # refuses what no record holds
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(
             f"{path} does not hold a record ({error}); make it with: python -m experiments.{name}"
         ) from error
     if not isinstance(result, dict):
         raise ValueError(f"{path} holds no result of a study; make it with: python -m experiments.{name}")
     return result
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    float(number)  # refuses what no axis can take
+    return number
 
 
 def save(figure: Figure, out: Path, name: str) -> list[Path]:

@@ -26,6 +26,7 @@ RATIO = 1032  # the most that deflate can shrink data
 Shapes = Mapping[str, tuple[int, ...]]
 
 _BLOCK = 2**20  # bytes read at once
+_TEXT = 2**22  # bytes of an array of text, at most: 21,000 names of 48 letters
 _DIRECTORY = 2**17  # bytes of a zip file's list of entries, at most: each of 46 bytes becomes an object of 700
 _BROKEN = (
     *(OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, struct.error, ValueError, OverflowError),
@@ -34,8 +35,8 @@ _BROKEN = (
 _KINDS = {
     "uint8": re.compile(r"[|<>]u1"),
     "integers": re.compile(r"[|<>=]?[iu][1248]"),
-    "text": re.compile(r"[<>=]?U[1-9]\d{0,3}"),
-    "numbers or text": re.compile(r"[|<>=]?(?:b1|[iu][1248]|f[248])|[<>=]?U[1-9]\d{0,3}"),
+    "text": re.compile(r"[<>=]?U[1-9]\d{0,2}"),
+    "numbers": re.compile(r"[|<>=]?(?:b1|[iu][1248]|f[248])"),
 }
 
 
@@ -71,7 +72,8 @@ def read_npz(
 
     Args:
         path: the file.
-        kinds: by the name of an array what it may hold: "uint8", "integers", "text" or "numbers or text".
+        kinds: by the name of an array what it may hold: "uint8", "integers", "numbers" or "text" (up to 999 letters
+            each and 4 MiB in all, since zeros that deflate to nothing are text as well).
         fit: called with the path and the shapes that the arrays declare, before any is read; raises if they do not fit
             together, so that one of them cannot be large alone.
 
@@ -83,6 +85,8 @@ def read_npz(
     try:
         with _Capped(path) as file, zipfile.ZipFile(file) as archive:
             stored = {info.filename: info for info in archive.infolist()}
+            if len(stored) != len(archive.infolist()):
+                raise FileError(f"{path} has two entries of one name, of which only one would count; write it anew.")
             file.most = _BLOCK
             there = {name: kind for name, kind in kinds.items() if f"{name}.npy" in stored}
             infos = {name: stored[f"{name}.npy"] for name in there}
@@ -132,6 +136,8 @@ def _declared(
                 f"{where}: the header declares shape {list(shape)}, {size} bytes, the zip entry has "
                 f"{info.file_size - start}; write the file anew."
             )
+        if expected == "text" and size > _TEXT:
+            raise FileError(f"{where}: expected text of at most {_TEXT} bytes, got {size}; shorten it.")
     return {**header, "start": start}
 
 
@@ -160,7 +166,8 @@ def _npy_header(file: Readable, where: str) -> tuple[dict[str, Any], int]:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         header = None
     whole = isinstance(header, dict) and set(header) == {"descr", "fortran_order", "shape"}
-    if not whole or not isinstance(header["descr"], str) or not _is_shape(header["shape"]):
+    whole = whole and isinstance(header["descr"], str) and isinstance(header["fortran_order"], bool)
+    if not whole or not _is_shape(header["shape"]):
         raise FileError(f"{where}: its header has no plain dtype and shape; save a plain array with numpy.savez.")
     return header, 8 + width + count
 

@@ -123,7 +123,7 @@ def published_npz(path: Path) -> SimpleNamespace:
         FileNotFoundError: if there is no such file.
         ValueError: if it is broken or not such a file.
     """
-    kinds = dict.fromkeys((*_ATTRIBUTES, "labels"), "numbers or text")
+    kinds = dict.fromkeys((*_ATTRIBUTES, "labels"), "numbers")
     arrays = read_npz(path, kinds, fit)
     if missing := sorted(set(kinds) - set(arrays)):
         raise FileError(f"{path}: expected the arrays of a published graph, got none of {missing}; copy it again.")

@@ -64,7 +64,7 @@ GRAPHS: dict[str, Source] = {
 
 _ARRAYS = ("x_indptr", "x_indices", "x_data", "x_shape", "edge_index")
 _SPLIT = ("train_idx", "val_idx", "test_idx")
-_KINDS = dict.fromkeys((*_ARRAYS, "y", *_SPLIT), "numbers or text")
+_KINDS = dict.fromkeys((*_ARRAYS, "y", *_SPLIT), "numbers")
 
 
 def load_graph(name: str, root: str | Path, *, download: bool = False, rng: np.random.Generator | None = None) -> Graph:

@@ -50,7 +50,7 @@ def test_other_cifar_files_are_refused(tmp_path):
     path = tmp_path / "batch.bin"
     with pytest.raises(FileNotFoundError, match=r"batch.bin does not exist; correct the path"):
         cifar10([path])
-    with pytest.raises(ValueError, match=r"expected a file, got a folder or a device; give the folder"):
+    with pytest.raises(ValueError, match=r"expected a file, got a folder or a device; correct the path"):
         cifar10([tmp_path])
     path.touch()
     with pytest.raises(ValueError, match=r"batch.bin: expected data, got an empty file; copy"):
