@@ -7,13 +7,16 @@ import io
 import json
 import struct
 import zipfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from safetensors.torch import load, save
 
 from experiments import fuzz_formats as formats
+from experiments.checkpoints import _digest
+from experiments.fuzz_harm_pictures import broken_pictures, long_pictures
+from experiments.fuzz_harm_text import jsons, long_jsons, long_stored, stored
 
 
 def harmful(reader: str, whole: bytes, large: bool) -> Iterator[tuple[str, bytes]]:
@@ -23,16 +26,19 @@ def harmful(reader: str, whole: bytes, large: bool) -> Iterator[tuple[str, bytes
     yield "a serialised call", b"\x80\x04" + formats.WOULD_RUN
     yield "a serialised call", b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x0etouch executed\x85R."
     yield "a serialised call", formats.zipped({"archive/data.pkl": formats.WOULD_RUN, "archive/version": b"3\n"})
-    kinds = {"npz": _npzs, "idx.gz": _gzips, "safetensors": _safetensors, "weights": _safetensors}
-    kinds |= {"checkpoint": _safetensors, "record": _jsons, "Planetoid": _stored, "picture": _pictures}
-    for start, made in kinds.items():
+    for start, made in _KINDS.items():
         if reader.startswith(start):
             yield from made(whole, size)
+    for start, grown in _LONG:
+        for length in (2**20,) if large else (2**13, 2**17):
+            if reader.startswith(start):
+                for name, content in grown(whole, length):
+                    yield name, content
+                    yield f"{name}, cut", content[:-3]
 
 
 def _npzs(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    members = _members(whole)
     for name in members:
         objects = formats.zipped({**members, name: formats.npy([0], objects=True)})
         yield "an array of objects", objects
@@ -79,6 +85,56 @@ def _npzs(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
             field = value.to_bytes(width, "little")
             yield "an end of the archive that lies", whole[: place + at] + field + whole[place + at + width :]
     yield "encrypted", whole.replace(b"PK\1\2\x14\3\x14\0\0\0", b"PK\1\2\x14\3\x14\0\1\0")
+
+
+def _members(whole: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def _array(descr: str, count: int) -> bytes:
+    """An npy file of so many zeros."""
+    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': ({count},), }}\n".encode()
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + bytes(count * np.dtype(descr).itemsize)
+
+
+def _long_names(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
+    """Of ``size`` bytes, which zeros take a thousandth of in a file; at most 64 MB."""
+    for descr in ("<U9999", "<U999", "<U60", "<U1"):
+        count = max(1, min(256 * size, 2**26) // np.dtype(descr).itemsize)
+        yield "names that are zeros", formats.zipped({**_members(whole), "class_names.npy": _array(descr, count)})
+
+
+def _zeros(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
+    members = _members(whole)
+    for name in ("x_data.npy", "attr_data.npy", "x.npy"):
+        if name not in members:
+            continue
+        for descr in ("<U9999", "<f8", "|u1", "<U1"):
+            zeros = _array(descr, max(1, min(256 * size, 2**26) // np.dtype(descr).itemsize))
+            yield "an array of zeros", formats.zipped({**members, name: zeros})
+            if "indices" in "".join(members):
+                places = name.replace("data", "indices")
+                yield "arrays of zeros that agree", formats.zipped({**members, name: zeros, places: zeros})
+
+
+def _zero_pixels(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
+    content = gzip.decompress(whole)
+    if content[3] == 3:
+        count = int.from_bytes(content[4:8], "big")
+        side = max(1, int((min(256 * size, 2**26) / count) ** 0.5))
+        head = struct.pack(">4I", 0x803, count, side, side)
+        yield "zeros of a right size", gzip.compress(head + bytes(count * side**2))
+
+
+def _many_tensors(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    yield "thousands of empty tensors", formats.safetensors({f"{k}": empty for k in range(size // 64)}, b"")
+    yield "thousands of empty tensors", formats.safetensors({f"{k}": empty for k in range(min(4096, size // 64))}, b"")
+    tensors = load(whole)
+    for unit in ("[]", "{}", "0", '{"":0}'):
+        state = '{"step": 4, "a": [' + f"{unit}," * (size // (len(unit) + 1)) + "0]}"
+        yield "a long state", save(tensors, {"state": state, "sha256": _digest(tensors, state)})
 
 
 def _gzips(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
@@ -148,104 +204,14 @@ def _safetensors(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
     )
 
 
-def _jsons(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
-    text = whole.decode()
-    for word in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5000, "nan", "01", "+1", ".5", "0x1"):
-        yield "a number that is none, or not finite", text.replace("null", word, 1).encode()
-    for depth in (500, 990, 5000, 200_000):
-        for left, right in (("[", "]"), ('{"a":', "}")):
-            yield "nested deeply", text.replace("null", left * depth + "1" + right * depth, 1).encode()
-            yield "nested deeply", (left * depth).encode()
-    for name in ("config", "result", "draws"):
-        yield "a key twice", text.replace("{", f'{{"{name}": 1, ', 1).encode()
-        yield "a key twice", text.replace('"draws"', f'"{name}": 2, "{name}"', 1).encode()
-    for value in ("[]", "1", "null", '"a"', "true", "{}", "[[]]"):
-        yield "other types", value.encode()
-        yield "other types", f'{{"config": {value}, "result": {value}}}'.encode()
-        yield "other types", f'{{"config": {{}}, "result": {value}}}'.encode()
-    for broken in (b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80", b"\0", b"\n", b"\x1f"):
-        yield "text that is not UTF-8, or not allowed", whole.replace(b"cutmix", b"cut" + broken, 1)
-    for escape in ("\\ud800", "\\udc00", "\\ud800x", "\\u12", "\\x41", "\\udc00\\ud800"):
-        yield "half a character", text.replace("cutmix", f"cut{escape}", 1).encode()
-    yield "another encoding", b"\xef\xbb\xbf" + whole
-    for code in ("utf-16", "utf-32-le", "latin-1"):
-        yield "another encoding", text.replace("\\u00", "").encode(code, errors="replace")
-    yield "millions of brackets", text.replace("null", "[" + "[]," * (size // 40) + "1]", 1).encode()
+Made = Callable[[bytes, int], Iterator[tuple[str, bytes]]]
 
-
-def _stored(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
-    calls = (
-        "os\nsystem",
-        "builtins\neval",
-        "__builtin__\nexec",
-        "subprocess\nPopen",
-        "numpy\nload",
-        "nt\nsystem",
-        "codecs\nopen",
-    )
-    for call in calls:
-        yield "a serialised call", f"c{call}\n(S'touch executed'\ntR.".encode()
-        yield "a serialised call", whole[:-1] + f"0c{call}\n(S'touch executed'\ntR.".encode()
-    yield "a serialised call", b"\x80\x02]q\x00(cposix\nsystem\nU\x0etouch executed\x85Re."
-    yield "a serialised call", b"(S'touch executed'\niposix\nsystem\n."
-    yield "a serialised call", b"(cposix\nsystem\nS'touch executed'\no."
-    yield "a serialised call", b"\x80\x02\x82\x01."
-    yield "lists in lists", b"\x80\x02" + b"]" * min(size, 10**5) + b"a" * (min(size, 10**5) - 1) + b"."
-    yield "lists in lists", b"\x80\x02" + b"]q\x00h\x00a" + b"h\x00h\x00\x86q\x00" * 9000 + b"."
-    yield "a key that takes forever", b"\x80\x02}q\x01)q\x00" + b"h\x00h\x00\x86q\x00" * 200 + b"h\x01h\x00K\x01s."
-    near = b"(" + b"K\x00" * 3000 + b"e"
-    yield (
-        "one list in many places",
-        b"\x80\x02}(K\x00]"
-        + near[:-1]
-        + b"eq\x01"
-        + b"".join(b"M" + k.to_bytes(2, "little") + b"h\x01" for k in range(3000))
-        + b"u.",
-    )
-    yield (
-        "an array without its bytes",
-        formats.stored(np.zeros((3, 3), np.int32)).replace(b"K\x03K\x03", b"J\xff\xff\xff\x7fK\x03"),
-    )
-    yield "a huge number", b"\x80\x02\x8b" + (10**5).to_bytes(4, "little") + b"\x7f" * 10**5 + b"."
-    yield "a huge number", b"\x80\x02\x8b\xff\xff\xff\x7f\x01."
-    yield "a huge number", b"T\xff\xff\xff\x7fa."
-    yield "a huge number", b"r\xff\xff\xff\xff."
-    rows = (np.ones(2, np.float32), np.zeros(2, np.int32), np.array([0, 1, 2], np.int32))
-    for shape in ((2, 2**31 - 1), (2, 10**6), (2, -1), (2**31 - 1, 2)):
-        yield "a matrix that is nearly empty", formats.stored((*rows, shape))
-    for text in (b"0 1 2", b"-1\n-2", b"1e9", b"999999999\n1", b"1\n1", b"9" * 10**5, "٣".encode(), b"0 " * 50_000):
-        yield "a test index that is none", text
-
-
-def _pictures(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
-    magic = b"\x89PNG\r\n\x1a\n"
-
-    def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 2) -> bytes:
-        header = formats.chunk(b"IHDR", struct.pack(">2I5B", width, height, depth, colour, 0, 0, 0))
-        return magic + header + b"".join(chunks) + formats.chunk(b"IEND", b"")
-
-    data = formats.chunk(b"IDAT", zlib.compress(bytes(size)))
-    for side in ((2**31 - 1, 2**31 - 1), (8192, 8192), (65535, 1000), (2**26, 1), (0, 0), (1, 2**26), (16_384, 4096)):
-        yield "a picture beyond the file", png(*side, data)
-        yield "a picture beyond the file", png(*side, data, depth=1, colour=0)
-        yield (
-            "a picture beyond the file",
-            struct.pack("<2sI2HI3I2H6I", b"BM", 58, 0, 0, 54, 40, *side, 1, 24, 0, 4, 0, 0, 0, 0) + b"abcd",
-        )
-        yield "a picture beyond the file", f"P6 {side[0]} {side[1]} 255\n".encode() + bytes(99)
-    yield "a bomb", png(9, 9, data)
-    text = formats.chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**6)))
-    yield "a bomb", png(9, 9, *[text] * 60, data)
-    yield "a bomb", png(9, 9, formats.chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(size))), data)
-    yield "a bomb", png(9, 9, formats.chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(10**6))), data)
-    yield "a huge number", png(9, 9)[:-12] + b"\xff\xff\xff\xffIDAT"
-    yield "a huge number", b"P6 " + b"9" * 9999 + b" 9 255\n"
-    yield "a huge number", b"P3 9 9 99999999999\n" + b"9 " * 999
-    for kind in ("GIF", "TIFF", "ICO", "PDF", "EPS", "TGA"):
-        if kind == "EPS":
-            yield (
-                "another format",
-                b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(%pipe%touch executed) (r) file\n",
-            )
-        else:
-            yield "another format", formats.picture(np.zeros((9, 9, 3), np.uint8), kind)
+_KINDS: dict[str, Made] = {
+    **{"npz": _npzs, "idx.gz": _gzips, "safetensors": _safetensors, "weights": _safetensors},
+    **{"checkpoint": _safetensors, "record": jsons, "Planetoid": stored, "picture": broken_pictures},
+}
+_LONG: tuple[tuple[str, Made], ...] = (
+    *(("npz of images", _long_names), ("npz of", _zeros), ("idx.gz", _zero_pixels), ("record", long_jsons)),
+    *(("safetensors", _many_tensors), ("weights", _many_tensors), ("checkpoint", _many_tensors)),
+    *(("Planetoid", long_stored), ("picture", long_pictures)),
+)

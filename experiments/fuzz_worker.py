@@ -6,6 +6,7 @@ it ends or stops answering is an outcome as well, which `experiments.fuzz_reader
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import hashlib
 import json
@@ -18,23 +19,30 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from experiments import fuzz_hook
 from experiments.fuzz_faults import BYTES, PLACES
 from experiments.fuzz_harm import harmful
-from experiments.fuzz_samples import READERS, Sample
-from experiments.fuzz_values import held
+from experiments.fuzz_samples import READERS
+from experiments.fuzz_values import Sample, held
 from msda_theory.streams import stream
 
-CONSTANT = 8 * 2**20  # bytes that a case may take whatever its file: buffers of 1 MB, tables of decoders, messages
 LIMIT = 2 * 2**30  # bytes of address space on top of what the process has when it starts
-_CALLS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "subprocess.Popen", "pickle.find_class")
+_trim = ctypes.CDLL(None).malloc_trim
 
 
-seen: list[str] = []  # calls that no reader has a reason to make
+@dataclass(frozen=True)
+class Harm:
+    """A content made to do harm, and the file whose place it takes."""
+
+    name: str
+    content: bytes
+    path: Path
 
 
 class Bench:
@@ -47,16 +55,21 @@ class Bench:
         self.sample: Sample = READERS[reader](place, stream(seed, "sample", reader), large)
         self.reader, self.seed, self.large = reader, seed, large
         self.whole = {p: p.read_bytes() for p in self.sample.paths if p.is_file()}
-        self.harm = [item for content in self.whole.values() for item in harmful(reader, content, large)]
+        self.harm = [
+            Harm(name, content, path)
+            for path, whole in self.whole.items()
+            for name, content in harmful(reader, whole, large)
+        ]
         self.damaged: Path | None = None
+        self.calls: list[str] = []
         self.sample.read()
 
     def faults(self) -> dict[str, int]:
         """Faults of this reader by name, and the number of different contents; 0 where it is not bounded."""
         files = len(self.sample.paths)
         bounded = dict.fromkeys(PLACES, files)
-        for name, _ in self.harm:
-            bounded[name] = bounded.get(name, 0) + 1
+        for harm in self.harm:
+            bounded[harm.name] = bounded.get(harm.name, 0) + 1
         if not self.whole:
             return bounded
         return {**bounded, **{name: files if name == "last byte missing" else 0 for name in BYTES}, "none": 1}
@@ -67,8 +80,8 @@ class Bench:
         paths = self.sample.paths
         path = paths[number % len(paths)]
         if fault not in (*PLACES, *BYTES, "none"):
-            own = [content for name, content in self.harm if name == fault]
-            path = paths[(number // len(own) + number) % len(paths)]
+            own = [harm for harm in self.harm if harm.name == fault]
+            path = own[number % len(own)].path
         if path != self.damaged or fault in PLACES:
             self.mend()
         self.damaged = path
@@ -81,7 +94,7 @@ class Bench:
         elif fault == "none":
             content = self.whole[path]
         else:
-            content = own[number % len(own)]
+            content = own[number % len(own)].content
         if path.is_symlink() or not path.is_file():
             _remove(path)
         path.write_bytes(content)
@@ -104,23 +117,28 @@ class Bench:
         """One case: outcome, what the error said, memory and time."""
         path, content = self.damage(fault, number)
         size = path.stat().st_size if path.is_file() else 0
+        declared = 0 if fault in PLACES else self.sample.declared(content)
         start = time.process_time()
         found, error, grown = watched(self.sample.read)
         seconds = time.process_time() - start
         outcome = self.outcome(found, error, path)
-        legitimate = max(size, self.sample.decoded, 0 if outcome != "read" else held(found))
+        legitimate = max(size, self.sample.decoded, declared, 0 if outcome != "read" else held(found))
+        bound = int(self.sample.factor * legitimate) + self.sample.constant
         name = hashlib.sha256(f"{self.reader} {path.name} ".encode() + content).hexdigest()[:16]
-        text = "" if error is None else f"{type(error).__name__}: {error}"[:300]
+        text = str(self.calls) if outcome == "executed" else "" if error is None else f"{type(error).__name__}: {error}"
         del found, error
-        if outcome in ("read", "refused") and grown > 2 * legitimate + CONSTANT:
-            outcome = "too much memory"
-        own = {"outcome": outcome, "grown": grown, "legitimate": legitimate, "seconds": seconds}
-        return {**own, "content": name, "text": text.replace(str(self.folder), "")}
+        if outcome in ("read", "refused") and grown > bound:
+            outcome, text = "too much memory", f"{grown:,} bytes of {bound:,}"
+        sizes = {"grown": grown, "legitimate": legitimate, "factor": self.sample.factor, "bound": bound}
+        own = {"outcome": outcome, **sizes, "seconds": seconds}
+        return {**own, "content": name, "text": text.replace(str(self.folder), "")[:300]}
 
     def outcome(self, found: Any, error: BaseException | None, path: Path) -> str:
         """How a case ended; only "read" and "refused" are right."""
-        if seen or Path("executed").exists():
-            seen.clear()
+        self.calls = [*fuzz_hook.seen, *(["a file"] if Path("executed").exists() else [])]
+        if self.calls:
+            fuzz_hook.seen.clear()
+            Path("executed").unlink(missing_ok=True)
             return "executed"
         if error is None:
             try:
@@ -146,24 +164,29 @@ def watched(read: Callable[[], Any]) -> tuple[Any, BaseException | None, int]:
     """The value or the error of a call, and the bytes by which memory grew meanwhile at most.
 
     The larger of two: what Python and numpy asked for (tracemalloc), touched or not, and the growth of the process's
-    resident memory, in which decoders count that are no Python.
+    resident memory, in which decoders count that are no Python, less what tracemalloc took for itself by the end (more
+    at its peak, so that this is an upper bound). Free memory that earlier cases left is given back to the system first,
+    so that to use it again is growth. Pages that are partly in use stay.
     """
+    _trim(0)
     with open("/proc/self/clear_refs", "wb", buffering=0) as marks:  # noqa: PTH123
         marks.write(b"5")  # the high-water mark starts from now
-    resident = _memory("VmRSS")
+    resident, own = _memory("VmRSS"), tracemalloc.get_tracemalloc_memory()
     tracemalloc.reset_peak()
     traced = tracemalloc.get_traced_memory()[0]
     found, failure = None, None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = read()
+            with fuzz_hook.watching():
+                found = read()
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
             failure = error.with_traceback(None)
     peak = tracemalloc.get_traced_memory()[1]
-    return found, failure, max(peak - traced, _memory("VmHWM") - resident)
+    own = max(0, tracemalloc.get_tracemalloc_memory() - own)
+    return found, failure, max(peak - traced, _memory("VmHWM") - resident - own)
 
 
 def _memory(name: str) -> int:
@@ -179,7 +202,7 @@ def main() -> None:
     torch.set_num_threads(1)
     limit = LIMIT + _memory("VmSize")
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    sys.addaudithook(lambda event, _: seen.append(event) if event.startswith(_CALLS) else None)
+    sys.addaudithook(fuzz_hook.look)
     tracemalloc.start()
     home, bench = tempfile.mkdtemp(prefix="fuzz"), None
     os.chdir(home)

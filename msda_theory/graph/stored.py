@@ -56,6 +56,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     **{"NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "MARK": lambda: _MARK},
     **{"EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict},
 }
+_PUTS = {"BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
@@ -65,13 +66,17 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.before = ""
 
     def run(self, content: bytes) -> Any:
         """The object that the file holds."""
         for opcode, argument, _ in pickletools.genops(content):
             if len(self.stack) > _DEEPEST:
                 raise ValueError(f"more than {_DEEPEST} values that are no part of another")
+            if opcode.name in _PUTS and self.before in _PUTS:  # a byte each, of which each would take a hundred
+                raise ValueError("a value that is numbered twice")
             self.step(opcode.name, argument)
+            self.before = opcode.name
         return self.stack.pop()
 
     def step(self, name: str, argument: Any) -> None:
@@ -80,7 +85,7 @@ class _Machine:
             stack.append(argument)
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name]())
-        elif name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
+        elif name in _PUTS:
             self.memo[len(self.memo) if name == "MEMOIZE" else argument] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET", "GET"):
             stack.append(self.memo[argument])
