@@ -30,7 +30,7 @@ def harmful(reader: str, whole: bytes, large: bool) -> Iterator[tuple[str, bytes
         if reader.startswith(start):
             yield from made(whole, size)
     for start, grown in _LONG:
-        for length in (2**20,) if large else (2**13, 2**17):
+        for length in (2**19,) if large else (2**13, 2**17):
             if reader.startswith(start):
                 for name, content in grown(whole, length):
                     yield name, content
@@ -101,7 +101,7 @@ def _array(descr: str, count: int) -> bytes:
 def _long_names(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
     """Of ``size`` bytes, which zeros take a thousandth of in a file; at most 64 MB."""
     for descr in ("<U9999", "<U999", "<U60", "<U1"):
-        count = max(1, min(256 * size, 2**26) // np.dtype(descr).itemsize)
+        count = max(1, min(256 * size, 2**25) // np.dtype(descr).itemsize)
         yield "names that are zeros", formats.zipped({**_members(whole), "class_names.npy": _array(descr, count)})
 
 
@@ -111,7 +111,7 @@ def _zeros(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
         if name not in members:
             continue
         for descr in ("<U9999", "<f8", "|u1", "<U1"):
-            zeros = _array(descr, max(1, min(256 * size, 2**26) // np.dtype(descr).itemsize))
+            zeros = _array(descr, max(1, min(256 * size, 2**25) // np.dtype(descr).itemsize))
             yield "an array of zeros", formats.zipped({**members, name: zeros})
             if "indices" in "".join(members):
                 places = name.replace("data", "indices")
@@ -122,7 +122,7 @@ def _zero_pixels(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
     content = gzip.decompress(whole)
     if content[3] == 3:
         count = int.from_bytes(content[4:8], "big")
-        side = max(1, int((min(256 * size, 2**26) / count) ** 0.5))
+        side = max(1, int((min(256 * size, 2**25) / count) ** 0.5))
         head = struct.pack(">4I", 0x803, count, side, side)
         yield "zeros of a right size", gzip.compress(head + bytes(count * side**2))
 

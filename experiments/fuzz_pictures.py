@@ -35,15 +35,15 @@ def picture(folder: Path, rng: np.random.Generator, large: bool, *, kind: str) -
         if found.shape != (3, _SIDE, _SIDE) or found.dtype != np.uint8:
             return False
         content = path.read_bytes()
-        if kind == "PNG":  # a checksum stands behind
+        if kind == "PNG" and content[:33] == whole[:33]:  # checksums stand behind
             return same(found, _resized(x))
-        if kind in ("JPEG", "WEBP"):  # neither checksums nor exact pixels
+        if kind not in ("BMP", "PPM"):  # neither checksums nor exact pixels
             return content != whole or float(np.abs(found.astype(int) - _resized(x)).mean()) < _LOSS
         pixels = (_bmp if kind == "BMP" else _ppm)(content, x.shape)
         return pixels is None or same(found, _resized(pixels))
 
     read = partial(pictures.read_picture, path, _SIDE)
-    return Sample((path,), read, valid, 4 * side * side, _declared, 6.0)
+    return Sample((path,), read, valid, 4 * side * side, _declared, 6.0, 4 * 2**20)
 
 
 def _resized(x: Array) -> Array:

@@ -20,7 +20,7 @@ from experiments.fuzz_values import Sample, declared_npz, held, same, written
 
 Array = np.ndarray
 _GZIP = 4 * 2**20  # of what inflates: blocks of 1 MB, some of them at once
-_TEXT = 16 * 2**20  # of npz files: class names, 4 MB at most in a file, 16 MB in memory
+_TEXT = 8 * 2**20  # of npz files: class names, 4 MB at most
 
 
 def _images(rng: np.random.Generator, m: int, channels: int, side: int) -> tuple[Array, Array]:
@@ -87,7 +87,7 @@ def _npz(folder: Path, rng: np.random.Generator, large: bool, *, packed: bool) -
     def valid(found: Any) -> bool:  # an entry of another name does not count: class names may be lost with theirs
         return same(found, whole) or same(found, (*whole[:2], None))
 
-    return Sample((path,), partial(readers.npz, path), valid, held(whole), declared_npz, constant=_TEXT)
+    return Sample((path,), partial(readers.npz, path), valid, held(whole), declared_npz, 4.0, _TEXT)
 
 
 def _names(folder: Path, rng: np.random.Generator, large: bool) -> Sample:

@@ -6,6 +6,7 @@ import io
 import math
 import re
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,8 @@ def _plain_png(content: bytes) -> bytes:
     """A PNG file without its texts and profiles, which inflate to up to 64 MB; others as they are.
 
     Whole chunks (length, name, data, checksum) stay if the first letter of their name is a capital, which the format
-    gives to those that pixels need, or if they hold the transparent colour.
+    gives to those that pixels need, or if they hold the transparent colour. Their checksums are compared here, since
+    Pillow passes over those of pixels.
     """
     magic, place = b"\x89PNG\r\n\x1a\n", 8
     if not content.startswith(magic):
@@ -116,6 +118,10 @@ def _plain_png(content: bytes) -> bytes:
         end = place + 12 + int.from_bytes(content[place : place + 4], "big")
         name = content[place + 4 : place + 8]
         if name == b"IDAT" or (end <= len(content) and (name[:1].isupper() or name == b"tRNS")):
+            if end <= len(content) and zlib.crc32(content[place + 4 : end - 4]) != int.from_bytes(
+                content[end - 4 : end]
+            ):
+                raise ValueError("the checksum of a part of it is wrong")
             kept.append(content[place:end])
         place = end
     return b"".join(kept)

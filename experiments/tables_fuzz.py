@@ -34,19 +34,13 @@ def sentence(record: Record) -> str:
 def table(record: Record) -> str:
     """Counts by reader, memory and time, as Markdown."""
     result = record["result"]
-    constant = result["constant"] / 2**20
-    head = [
-        "reader",
-        "cases",
-        "read",
-        "refused",
-        "otherwise",
-        f"memory over legitimate size, beyond {constant:.0f} MiB",
-    ]
-    lines = [f"| {' | '.join([*head, 'slowest (s)', 'fault of the slowest'])} |", "|---|" + "--:|" * 6 + "---|"]
+    head = ["reader", "cases", "of large files", "read", "refused", "otherwise"]
+    head += ["factor", "constant (MiB)", "largest share of the bound", "slowest (s)", "fault of the slowest"]
+    lines = [f"| {' | '.join(head)} |", "|---|" + "--:|" * 9 + "---|"]
     for row in result["rows"]:
         read, refused = (row["outcomes"].get(name, 0) for name in ("read", "refused"))
-        counts = [f"{n:,}" for n in (row["cases"], read, refused, row["cases"] - read - refused)]
-        numbers = [f"{row['over_legitimate']:.2f}", f"{row['slowest_s']:.3f}", row["slowest"]]
+        counts = [f"{n:,}" for n in (row["cases"], row["large"], read, refused, row["cases"] - read - refused)]
+        numbers = [f"{row['factor']:.0f}", f"{row['constant'] / 2**20:.0f}", f"{row['share_of_bound']:.2f}"]
+        numbers += [f"{row['slowest_s']:.3f}", row["slowest"]]
         lines.append(f"| {' | '.join([row['reader'], *counts, *numbers])} |")
     return "\n".join(lines)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import json
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
 
@@ -14,7 +16,7 @@ from experiments import fuzz_readers, record, tables_fuzz
 from experiments.fuzz_faults import BYTES, PLACES
 from experiments.fuzz_samples import READERS
 from experiments.fuzz_values import held
-from experiments.fuzz_worker import CONSTANT, Bench
+from experiments.fuzz_worker import Bench
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +37,7 @@ def traced():
 def test_a_sample_of_the_cases_is_right(reader, traced):
     """Two cases of each fault of bytes, all things in the place of a file, and 40 small files made to do harm."""
     bench = Bench(reader, 0, False)
-    bench.harm = [(name, content) for name, content in bench.harm if len(content) < 9000]
+    bench.harm = [harm for harm in bench.harm if len(harm.content) < 9000]
     faults = bench.faults()
     harm = [name for name in faults if name not in (*BYTES, *PLACES, "none")]
     wrong = []
@@ -56,9 +58,9 @@ def test_a_case_is_the_same_each_time():
 SLIPS = {
     "another error": lambda: [][0],
     "unclear error": lambda: (_ for _ in ()).throw(ValueError("no")),
-    "too much memory": lambda: bytearray(CONSTANT + 10**6) and (_ for _ in ()).throw(ValueError("batch.bin; do")),
+    "too much memory": lambda: bytearray(4 * 2**20) and (_ for _ in ()).throw(ValueError("batch.bin; do")),
     "read wrong": lambda: (np.zeros((1, 3, 32, 32), np.uint8), np.zeros(1, np.int64)),
-    "executed": lambda: os.system("true"),
+    "executed": lambda: open("executed", "w").close(),  # noqa: PTH123
 }
 
 
@@ -67,11 +69,66 @@ def test_a_reader_that_slips_is_seen(outcome, traced, monkeypatch):
     """Negative control: readers that do each of the things that none does."""
     bench = Bench("CIFAR-10 binary", 0, False)
     bench.sample = replace(bench.sample, read=SLIPS[outcome])
-    if (
-        outcome == "executed"
-    ):  # the worker's audit hook cannot be taken back, so the trace in the folder is left by hand
-        bench.sample = replace(bench.sample, read=lambda: open("executed", "w").close())  # noqa: PTH123
     assert bench.case("none", 0)["outcome"] == outcome
+
+
+DEEDS = {
+    "a shell": "os.system('true')",
+    "a process": "subprocess.Popen(['true']).wait()",
+    "code": "exec('1')",
+    "compiled code": "compile('1', 'a', 'eval')",
+    "a library": "ctypes.CDLL(None)",
+    "a connection": "socket.socket().connect(('127.0.0.1', 9))",
+    "marshal": "marshal.loads(marshal.dumps(1))",
+    "an import": "__import__('colorsys')",
+    "a pickle": "pickle.loads(pickle.dumps(os.getpid))",
+    "a file": "open('x', 'w').close()",
+    "a file, by the system": "os.open('y', os.O_CREAT | os.O_WRONLY)",
+    "a file removed": "os.remove('z')",
+}
+SCRIPT = """
+import ctypes, marshal, os, pickle, socket, subprocess
+from dataclasses import replace
+from experiments import fuzz_samples, fuzz_worker
+true = fuzz_samples.READERS["idx"]
+def sample(deed, *given):
+    made, first = true(*given), []
+    def read():
+        if first:
+            exec_(deed)
+        first.append(1)
+        return made.read()
+    return replace(made, read=read)
+DEEDS = {deeds}
+def exec_(deed):
+    DEEDS[deed]()
+for deed in DEEDS:
+    fuzz_samples.READERS[deed] = lambda *given, deed=deed: sample(deed, *given)
+fuzz_samples.READERS["nothing"] = lambda *given: sample("nothing", *given)
+DEEDS["nothing"] = lambda: __import__("ast").literal_eval("[1]")
+fuzz_worker.main()
+"""
+
+
+def test_a_worker_sees_what_is_not_reading():
+    """Negative control in a process of its own, with its audit hook: each deed is seen, reading alone is not."""
+    deeds = "{" + ", ".join(f"{name!r}: lambda: {deed}" for name, deed in DEEDS.items()) + "}"
+    asked = [
+        {"reader": r, "seed": 0, "large": False, "fault": "none", "low": 0, "high": 1} for r in [*DEEDS, "nothing"]
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.replace("{deeds}", deeds)],
+        input="\n".join(map(json.dumps, asked)),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=record.ROOT,
+    )
+    outcomes = [json.loads(line)["outcome"] for line in done.stdout.splitlines()]
+    assert dict(zip([*DEEDS, "nothing"], outcomes, strict=True)) == {
+        **dict.fromkeys(DEEDS, "executed"),
+        "nothing": "read",
+    }
 
 
 def test_a_worker_that_hangs_or_dies_is_named_and_replaced(monkeypatch):
@@ -108,7 +165,7 @@ def test_the_study_of_two_readers(tmp_path):
 
 def test_a_plan_runs_all_contents_that_are_counted_and_shares_the_rest():
     assert fuzz_readers.plan({"a": 3, "b": 0, "c": 0}, 10) == {"a": 3, "b": 4, "c": 4}
-    assert fuzz_readers.plan({"a": 30, "b": 0}, 10) == {"a": 30, "b": 0}
+    assert fuzz_readers.plan({"a": 30, "b": 0, "c": 0}, 10) == {"a": 30, "b": 3, "c": 3}
 
 
 def test_the_table_of_a_study(tmp_path):

@@ -22,6 +22,7 @@ from experiments.own_models import read_weights
 from figures.style import load
 from msda_theory.files import read_whole
 from msda_theory.graph.readers import read_graph
+from msda_theory.graph.stored import read_stored
 
 X = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
 IMAGES = {"x.npy": formats.npy(X), "y.npy": formats.npy(np.arange(2))}
@@ -225,3 +226,21 @@ def test_a_file_that_may_not_be_opened_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("pathlib.Path.open", closed)
     with pytest.raises(PermissionError, match=r"got: Permission denied; correct the path or its permissions: .*/a'"):
         read_whole(tmp_path / "a")
+
+
+def test_a_png_whose_pixels_were_changed_is_refused(tmp_path):
+    """Pillow passes over the checksum of pixels, and gave others."""
+    whole = formats.picture(np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8), "PNG")
+    start = whole.index(b"IDAT") + 4
+    for place in (start + 20, start + 100, whole.index(b"IEND") - 5):
+        broken = bytearray(whole)
+        broken[place] ^= 1
+        (tmp_path / "a.png").write_bytes(broken)
+        with pytest.raises(ValueError, match=r"a\.png does not decode .*the checksum of a part of it is wrong"):
+            pictures.read_picture(tmp_path / "a.png", 8)
+
+
+def test_a_value_numbered_without_end_in_a_planetoid_file():
+    """Each byte took a hundred of memory."""
+    with pytest.raises(ValueError, match="a value that is numbered twice"):
+        read_stored(b"\x80\x04]" + b"\x94" * 9 + b".", "ind.cora.graph")
