@@ -95,7 +95,7 @@ def checkpoint(folder: Path, rng: np.random.Generator, large: bool, *, older: bo
 
 def record_file(folder: Path, rng: np.random.Generator, large: bool, *, figure: bool) -> Sample:
     """A record, as the experiments read it or as a ``figure`` does."""
-    rows = [{"strategy": "cutmix", "mean": v, "se": None, "näme": "größe"} for v in rng.random(20_000 if large else 5)]
+    rows = [{"strategy": "cutmix", "mean": v, "se": None, "näme": "größe"} for v in rng.random(8_000 if large else 5)]
     record = {
         "experiment": "gap",
         "config": {"draws": 4, "names": ["a"]},

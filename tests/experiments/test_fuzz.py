@@ -152,13 +152,13 @@ def test_a_worker_that_hangs_or_dies_is_named_and_replaced(monkeypatch):
 
 
 def test_the_study_of_two_readers(tmp_path):
-    config = fuzz_readers.Config(cases=150, large=10, readers=("idx", "record"))
+    config = fuzz_readers.Config(cases=150, large=10, readers=("idx", "class names"))
     made = fuzz_readers.run(config, folder=tmp_path)
     assert record.failed(made) == []
     result = made["result"]
     assert set(result["outcomes"]) == {"read", "refused"}
     assert sum(result["outcomes"].values()) == result["cases"] >= result["different"] >= 150
-    assert [row["reader"] for row in result["rows"]] == ["idx", "record"]
+    assert [row["reader"] for row in result["rows"]] == ["idx", "class names"]
     with pytest.raises(ValueError, match=r"expected cases, and readers among .* got 0 and \['pdf'\]; correct them"):
         fuzz_readers.Config(cases=0, readers=("pdf",))
 
