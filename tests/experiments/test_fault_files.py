@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
+import itertools
 import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from fault_runs import TRAINING, Config, contents, environment, wait_until
+from fault_runs import STUDY, TRAINING, Config, contents, environment, wait_until
 
-from experiments import publish, record, resume, tables
+from experiments import digit_nets, publish, record, resume, tables
+from experiments import train as train_module
 from experiments.checkpoints import Checkpoints
 from experiments.record import ROOT
 from experiments.train import Execution, train
@@ -111,7 +114,7 @@ def test_training_on_a_full_disk_goes_on_when_there_is_room(disk, tmp_path, monk
 
 
 @pytest.mark.parametrize("kind", ["a file in its place", "read-only"])
-def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_run(kind, tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_run(kind, tmp_path, monkeypatch):
     folder = tmp_path / "out"
     if kind == "read-only":
         folder.mkdir()
@@ -120,6 +123,7 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_run(kind
     else:
         folder.write_text("mine")
     runs: list[int] = []
+    monkeypatch.setattr(train_module, "_train", lambda *_: {"run": runs.append(2)})
     try:
         expected = r"expected to write r\.json, got: (Read-only file system|Not a directory|File exists)\. What was"
         with pytest.raises(OSError, match=expected):
@@ -163,29 +167,62 @@ def test_two_runs_that_write_one_record_leave_one_of_theirs(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"r.json", "go", "ready1", "ready2"}
 
 
-def test_clocks_that_go_backwards_change_no_number(tmp_path, monkeypatch):
-    """Durations come from a clock that cannot be set; dates are shown and never compared."""
-    days = iter(range(10_000))
+@pytest.mark.parametrize("days", [-1, 1], ids=["backwards", "forwards"])
+def test_clocks_that_jump_change_no_number(days, tmp_path, monkeypatch):
+    """The clock of durations, which cannot be set, may leap ahead while a machine sleeps; dates are never compared."""
+    calls = itertools.count()
 
-    class Backwards(datetime.datetime):
+    class Jumping(datetime.datetime):
         @classmethod
         def now(cls, tz=None):
-            return datetime.datetime(2030, 1, 1, tzinfo=tz) - datetime.timedelta(days=next(days))
+            return datetime.datetime(2030, 1, 1, tzinfo=tz) + days * datetime.timedelta(days=next(calls))
 
+    leaps = SimpleNamespace(monotonic=lambda: 86400.0 * next(calls))
     usual = train(TRAINING, Execution(out=tmp_path / "usual", device="cpu", threads=1, quiet=True))
-    monkeypatch.setattr(record.datetime, "datetime", Backwards)
-    monkeypatch.setattr(time, "time", lambda: 2e9 - 86400.0 * next(days))
-    how = Execution(out=tmp_path / "back", device="cpu", threads=1, quiet=True, checkpoint_seconds=0)
-    back = train(TRAINING, how)
-    assert back["result"]["weights_sha256"] == usual["result"]["weights_sha256"]
-    assert 0 <= back["wall_s"] < 600
-    assert train(TRAINING, how) == back
+    before = next(calls)
+    monkeypatch.setattr(record.datetime, "datetime", Jumping)
+    if days > 0:
+        for module in (record, resume):
+            monkeypatch.setattr(module, "time", leaps)
+    how = Execution(out=tmp_path / "jumps", device="cpu", threads=1, quiet=True)
+    jumped = train(TRAINING, how)
+    assert next(calls) > before + 1, "these are the clocks that are read"
+    assert jumped["result"]["weights_sha256"] == usual["result"]["weights_sha256"]
+    assert jumped["wall_s"] >= 86400 if days > 0 else 0 <= jumped["wall_s"] < 600
+    assert train(TRAINING, how) == jumped
     path, made = tmp_path / "r.json", []
     dates = [
         record.cached(path, Config(k), "code", "command", lambda: {"made": made.append(1)})["date"] for k in (1, 1, 2)
     ]
     assert len(made) == 2
-    assert dates[0] == dates[1] > dates[2]
+    assert dates[0] == dates[1] != dates[2]
+    assert (dates[2] > dates[1]) == (days > 0)
+
+
+def test_two_whole_studies_in_one_folder_leave_weights_of_their_records(tmp_path):
+    code = (
+        "import pathlib, sys, time\nfrom experiments import digit_nets\nfrom fault_runs import STUDY\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "(folder / f'ready{sys.argv[1]}').touch()\n"
+        "while len(list(folder.glob('ready*'))) < 2:\n    time.sleep(0.001)\n"
+        "digit_nets.run(STUDY, folder=folder)\n"
+    )
+    env = {**environment(), "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    both = [subprocess.Popen([sys.executable, "-c", code, str(k)], env=env, stderr=subprocess.PIPE) for k in (1, 2)]
+    said = [p.communicate(timeout=240)[1] for p in both]
+    assert [p.returncode for p in both] == [0, 0], said
+    assert not list(tmp_path.rglob("*.tmp"))
+    parts = sorted((tmp_path / "digit_nets").glob("*.json"))
+    assert len(parts) == len(STUDY.runs())
+    for path in parts:
+        weights = path.with_suffix(".safetensors").read_bytes()
+        found = record.read_record(path)
+        assert found is not None
+        assert found["result"]["weights_sha256"] == hashlib.sha256(weights).hexdigest()
+    kept = {p: p.read_bytes() for p in parts}
+    again = digit_nets.run(STUDY, folder=tmp_path)
+    assert {p: p.read_bytes() for p in parts} == kept
+    assert again["result"] == digit_nets.run(STUDY, folder=tmp_path / "straight")["result"]
 
 
 def test_a_record_without_a_digest_of_its_code_is_made_again(tmp_path):
