@@ -40,6 +40,7 @@ from experiments.record import RESULTS, ROOT, cached, check, code_digest, comman
 SOURCES = (
     *("fuzz_readers.py", "fuzz_worker.py", "fuzz_samples.py", "fuzz_faults.py", "fuzz_harm.py", "fuzz_formats.py"),
     *("fuzz_values.py", "readers.py", "pictures.py", "weights.py", "checkpoints.py", "files.py", "record.py"),
+    *("own_models.py", "figures/style.py"),
 )
 RIGHT = ("read", "refused")
 
