@@ -7,7 +7,7 @@ JOBS   ?= $(shell nproc 2>/dev/null || echo 2)
 # One thread per process: the work is spread over processes, and sums do not depend on the number of threads.
 SINGLE := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: install reproduce report records test lint docs studies bench clean
+.PHONY: install reproduce report records test hunt lint docs studies bench clean
 
 install: $(STAMP)
 
@@ -29,6 +29,9 @@ records: reproduce            ## replace the committed records, figures and tabl
 
 test: install                 ## prove that it is right
 	$(SINGLE) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+hunt: install                 ## 20 times as many examples of the property tests, drawn anew in every run
+	PROPERTY_TIMES=20 $(SINGLE) $(BIN)/python -m pytest tests/properties -n $(JOBS) --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .

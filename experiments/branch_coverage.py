@@ -44,10 +44,15 @@ def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, A
     return cached(
         folder / "branch_coverage.json",
         config,
-        code_digest("branch_coverage.py"),
+        code_digest("branch_coverage.py", *_tests()),
         command_line("experiments.branch_coverage", config),
         lambda: summary(_measured(config.tests, jobs), config.least),
     )
+
+
+def _tests() -> list[str]:
+    """All files of tests and what they share, whichever are run: a record of other tests is another one."""
+    return sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "tests").rglob("*.py"))
 
 
 def _measured(tests: tuple[str, ...], jobs: int) -> dict[str, Any]:

@@ -49,8 +49,8 @@ class Comparison:
 
     @property
     def identical(self) -> bool:
-        """Every number to the bit, everything else equal."""
-        return not self.found
+        """Something was compared, every number is the same to the bit and of the same kind, everything else equal."""
+        return not self.found and self.numbers + self.others > 0
 
     @property
     def beyond(self) -> list[Difference]:
@@ -89,12 +89,15 @@ def _leaves(place: str, name: str, old: Any, new: Any) -> Iterator[tuple[str, st
         yield place, name, old, new
 
 
+def leaves(value: Any) -> Iterator[tuple[str, Any]]:
+    """Place and value of everything that is compared."""
+    return ((place, a) for place, _, a, _ in _leaves("", "", value, value))
+
+
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, float) and isinstance(b, float):
         return a.hex() == b.hex()  # tells -0.0 from 0.0
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    return bool(a == b)
+    return type(a) is type(b) and bool(a == b)  # tells 1 from 1.0 and from true
 
 
 def _is_number(value: Any) -> bool:

@@ -41,17 +41,8 @@ from experiments.record import RESULTS, ROOT, cached, check, code_digest, comman
 SOURCES = (
     *("fuzz_readers.py", "fuzz_worker.py", "fuzz_samples.py", "fuzz_faults.py", "fuzz_harm.py", "fuzz_formats.py"),
     *("fuzz_harm_text.py", "fuzz_harm_pictures.py", "fuzz_graphs.py", "fuzz_states.py", "fuzz_pictures.py"),
-    *(
-        "fuzz_hook.py",
-        "fuzz_values.py",
-        "own_models.py",
-        "readers.py",
-        "pictures.py",
-        "weights.py",
-        "checkpoints.py",
-        "files.py",
-        "record.py",
-    ),
+    *("fuzz_hook.py", "fuzz_values.py", "own_models.py", "readers.py", "pictures.py", "weights.py", "checkpoints.py"),
+    *("files.py", "record.py", "figures/style.py"),
 )
 RIGHT = ("read", "refused")
 

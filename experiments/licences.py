@@ -32,7 +32,8 @@ licence that its metadata state, and what needs it, directly or not. *core* is `
 extras (`dev` holds all of them). Versions are those of [`constraints.txt`](../constraints.txt), for Python {python} on
 {system}. Written by `python -m experiments.licences`; a test compares it with pyproject.toml and the metadata.
 
-{direct} packages are asked for by name (bold), {total} in all. In the core no licence is GPL, LGPL or AGPL; {weak}.
+{direct} packages are asked for by name (bold), {total} in all. In the core no licence is GPL, LGPL or AGPL;
+{weak}.
 Not in this table: libraries that wheels carry inside, each under its own licence, to be found in the wheel's
 `*.dist-info`. Wheels of numpy, scipy, scikit-learn and torch carry run-time libraries of GCC (libgfortran, libquadmath,
 libgomp), which are under GPL 3 with an exception, or LGPL, that lets programs of any licence use them. torch as the

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from tqdm import tqdm
 
-from experiments.workers import LOOK, WorkerLost, executor_for
+from experiments.workers import LOOK, STOPPED, WorkerLost, executor_for
 
 T = TypeVar("T")
 ATTEMPTS = 3  # at a task whose process dies
@@ -45,12 +45,10 @@ def spread(
         RuntimeError: if the process of one task died at every attempt.
         SystemExit: after SIGTERM.
     """
-    results = [known(*a) for a in arguments]
-    missing = [k for k, result in enumerate(results) if result is None]
-    made = _run(function, [arguments[k] for k in missing], jobs, title) if missing else []
-    for k, result in zip(missing, made, strict=True):
-        results[k] = result
-    return [result for result in results if result is not None]
+    found = [known(*a) for a in arguments]
+    missing = [a for a, result in zip(arguments, found, strict=True) if result is None]
+    made = iter(_run(function, missing, jobs, title) if missing else ())
+    return [next(made) if result is None else result for result in found]  # what is made may be None
 
 
 def _run(function: Callable[..., T], arguments: Sequence[tuple[Any, ...]], jobs: int, title: str) -> list[T]:
@@ -110,9 +108,7 @@ def _stop_on_sigterm() -> Iterator[Callable[[], None]]:
 
     def look() -> None:
         if got:
-            raise SystemExit(
-                f"stopped by signal {got[0]}; what is finished is kept: start the same command again to continue."
-            )
+            raise SystemExit(f"{STOPPED} {got[0]}; what is finished is kept: start the same command again to continue.")
 
     def stop(number: int, _frame: object) -> None:
         got.append(number)

@@ -82,13 +82,14 @@ def plain(value: Any) -> Any:
 
 @cache
 def code_digest(*files: str, package: tuple[str, ...] = ("",)) -> str:
-    """SHA-256 of the package's code and of the named files of this folder; docstrings and comments do not count.
+    """SHA-256 of the package's code and of the named files; docstrings and comments do not count.
 
-    Of the package count the files whose path in it starts with one of ``package``; all by default.
+    A file is one of this folder, or, where its name has a slash, of the project. Of the package count the files whose
+    path in it starts with one of ``package``; all by default.
     """
     source = ROOT / "msda_theory"
     package_files = sorted(p for p in source.rglob("*.py") if p.relative_to(source).as_posix().startswith(package))
-    own = [ROOT / "experiments" / name for name in sorted(files)]
+    own = [ROOT / (name if "/" in name else f"experiments/{name}") for name in sorted(files)]
     digest = hashlib.sha256()
     for path in [*package_files, *own]:
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -25,7 +25,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import tyro
 
 from experiments import tables
-from experiments.differences import ABSOLUTE, RELATIVE, Comparison, compare
+from experiments.differences import ABSOLUTE, RELATIVE, Comparison, compare, leaves
 from experiments.parallel import one_thread
 from experiments.record import ClaimFailed, plain, read_record
 from experiments.run_config import RunConfig
@@ -40,6 +40,8 @@ MODULES = {name: name for name in (*tables.EXPERIMENTS, *tables.STUDIES)} | {
 }
 TRAINING = "record"  # of `experiments.train`, RUN/record.json
 DERIVED = {"accuracy": ("run", "grid")}  # what a module's record adds to its configuration
+_LIMIT = 2**1023  # what is larger may be no float
+_THREADS = 1024  # more would cost the process its memory
 _PLAIN = {int: int, float: int | float, str: str, bool: bool}
 
 
@@ -68,11 +70,13 @@ def rerun(path: Path, *, jobs: int = 1) -> Rerun:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no record, one of no known experiment, a benchmark's, or its configuration does not fit.
+        ValueError: if it is no record, one of no known experiment, a benchmark's, its configuration does not fit, or
+            it holds what no experiment writes.
     """
     record = read_record(path)
     if record is None:
         raise FileNotFoundError(f"expected a record, got no file {path}; give the path of a record's JSON file.")
+    check_values(path, record)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rerun-") as folder, one_thread():
         new, defaults = _run(path, record, Path(folder), jobs)
@@ -82,6 +86,34 @@ def rerun(path: Path, *, jobs: int = 1) -> Rerun:
         now["config"].pop(place, None)
     notes = [f"{name} is not in the record's configuration: its default was taken" for name in defaults]
     return Rerun(compare(old, now), (*notes, *_changes(record, new)), time.monotonic() - start)
+
+
+def check_values(path: Path, record: dict[str, Any]) -> None:
+    """Refuse what would end a rerun later on.
+
+    Raises:
+        ValueError: if the result is empty, a number is too large for a float, or versions, device or threads are not
+            what experiments write.
+    """
+    result, versions = record["result"], record.get("versions")
+    whole = compare(result, result)
+    if not whole.numbers + whole.others:
+        raise ValueError(f"expected a result with values in {path}, got {result!r}: there is nothing to compare.")
+    large = next((place for place, value in leaves(record) if isinstance(value, int) and abs(value) >= _LIMIT), None)
+    if large is not None:
+        raise ValueError(
+            f"expected numbers below 2^{_LIMIT.bit_length() - 1}, got a larger one at {large} of {path}; it is broken, "
+            "make it again."
+        )
+    if not (versions is None or isinstance(versions, dict)):
+        raise ValueError(f"expected versions by the names of libraries in {path}, got {versions!r}; make it again.")
+    if record.get("experiment") != TRAINING:
+        return
+    device, threads = result.get("device"), result.get("threads")
+    if device not in (None, "cpu", "cuda"):
+        raise ValueError(f"expected the device cpu or cuda in the result of {path}, got {device!r}; make it again.")
+    if threads is not None and (type(threads) is not int or not 1 <= threads <= _THREADS):
+        raise ValueError(f"expected 1 to {_THREADS} threads in the result of {path}, got {threads!r}; make it again.")
 
 
 def _run(path: Path, record: dict[str, Any], folder: Path, jobs: int) -> tuple[dict[str, Any], list[str]]:
@@ -176,13 +208,18 @@ def _halves(code: Any) -> tuple[str, str]:
 def report(path: Path, outcome: Rerun) -> str:
     """What came of a record, in a few lines."""
     c, largest = outcome.comparison, outcome.comparison.largest
-    whole = f"{c.numbers} numbers and {c.others} other values"
+    total = c.numbers + c.others
     if c.identical:
-        lines = [f"{path}: identical: {whole} to the bit ({outcome.seconds:.1f} s)"]
+        lines = [
+            f"{path}: identical: {c.numbers} numbers to the bit and {c.others} other values ({outcome.seconds:.1f} s)"
+        ]
     else:
         verdict = "equal but for rounding" if outcome.holds else "DIFFERS"
         bound = f"rounding is {RELATIVE:g} of a number and {ABSOLUTE:g}"
-        head = f"{len(c.found)} of {whole} differ, {len(c.beyond)} by more than rounding ({bound})"
+        head = (
+            f"{len(c.found)} of {total} values ({c.numbers} numbers, {c.others} others) differ, {len(c.beyond)} by "
+            f"more than rounding ({bound})"
+        )
         lines = [f"{path}: {verdict}: {head} ({outcome.seconds:.1f} s)"]
     if largest is not None:
         lines.append(
@@ -215,6 +252,10 @@ def main(records: tyro.conf.Positional[tuple[Path, ...]], jobs: int = 1) -> None
             timed = "holds times" in str(error)
             refused += not timed
             print(f"{'NOT RUN' if timed else 'REFUSED'}  {error}", flush=True)
+            continue
+        except Exception as error:  # a record may ask for anything; the others are still run
+            refused += 1
+            print(f"FAILED  {path}: {type(error).__name__}: {error}", flush=True)
             continue
         print(report(path, outcomes[-1]), flush=True)
     if refused or not outcomes or not all(o.holds for o in outcomes):

@@ -15,12 +15,15 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
 def sentence(record: Record) -> str:
     """How many came again, and how far off the others are."""
     rows = record["result"]["rows"]
-    same, beyond = [r for r in rows if r["identical"]], [r for r in rows if r["beyond"]]
-    text = f"{len(same)} of {len(rows)} records of `make reproduce` come again to the bit"
-    others = [r for r in rows if not r["identical"] and not r["beyond"]]
+    same, beyond, refused = ([r for r in rows if r.get(k)] for k in ("identical", "beyond", "refused"))
+    names = [r["record"] for r in rows]
+    which = " (those of `make reproduce`)" if record["command"].endswith(".reruns") else ""
+    text = f"{len(same)} of the {len(rows)} records {', '.join(f'`{n}`' for n in names)}{which} come again to the bit"
+    others = [r for r in rows if not (r["identical"] or r["beyond"] or r.get("refused"))]
     if others:
         text += f", {len(others)} within {max(r['largest'] for r in others):.1e} of a number"
     text += f", {len(beyond)} differ by more than rounding" if beyond else ", none differs by more than rounding"
+    text += f", {len(refused)} could not be made again" if refused else ""
     numbers = sum(r["numbers"] for r in rows)
     return f"{text} ({numbers:,} numbers; {record['machine']}; `{record['command']}`)."
 
@@ -28,11 +31,14 @@ def sentence(record: Record) -> str:
 def table(record: Record) -> str:
     """One line a record, as Markdown."""
     lines = [
-        "| record | made at | numbers compared | differ | by more than rounding | largest relative difference |",
-        "|---|---|" + "--:|" * 4,
+        "| record | made at | numbers | other values | differ | by more than rounding | largest relative difference |",
+        "|---|---|" + "--:|" * 5,
     ]
     for row in record["result"]["rows"]:
-        counts = " | ".join(f"{row[k]:,}" for k in ("numbers", "differ", "beyond"))
+        if row.get("refused"):
+            lines.append(f"| `{row['record']}` | refused: {row['refused'].replace('|', '/')} |" + " |" * 5)
+            continue
+        counts = " | ".join(f"{row[k]:,}" for k in ("numbers", "others", "differ", "beyond"))
         largest = f"{row['largest']:.1e}" if row["differ"] else ""
         lines.append(f"| `{row['record']}` | `{row['commit']}` | {counts} | {largest} |")
     return "\n".join(lines)

@@ -19,11 +19,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
 
 PATIENCE = 60  # seconds in which a process that is told to stop may finish its step and write a checkpoint
+STOPPED = "stopped by signal"  # so begin the texts of exits after a signal, here and in training
 LOOK = 1.0  # seconds from one look whether a process lives to the next
 
 
@@ -216,6 +218,26 @@ def _answer(pipe: Connection) -> tuple[bool, Any]:
         return False, error
     try:
         return True, function(*args, **kwargs)
+    except SystemExit as error:
+        if str(error).startswith(STOPPED):
+            raise  # this process is to end; its task is another process's to continue
+        return False, _noted(RuntimeError(f"expected a task that returns or raises, it ended with sys.exit({error})."))
     except Exception as error:
-        error.add_note(f"in process {os.getpid()}:\n{traceback.format_exc()}")
-        return False, error
+        return False, _sendable(_noted(error))
+
+
+def _noted(error: Exception) -> Exception:
+    error.add_note(f"in process {os.getpid()}:\n{traceback.format_exc()}")
+    return error
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or its kind and text where it cannot be made again from what is sent."""
+    try:
+        ForkingPickler.loads(ForkingPickler.dumps(error))
+    except Exception:
+        instead = RuntimeError(f"{type(error).__name__}: {error}")
+        for note in error.__notes__:
+            instead.add_note(note)
+        return instead
+    return error

@@ -16,9 +16,11 @@ def _tables(records: Records) -> list[Table]:
                 Column("record", "record"),
                 Column("commit", "made at"),
                 Column("numbers", "numbers compared", 0),
+                Column("others", "other values", 0),
                 Column("differ", "differ", 0),
                 Column("beyond", "by more than rounding", 0),
                 Column("place", "where most"),
+                Column("refused", "refused"),
             ),
             "Compared: all numbers and other values of the result but times. Differ: other in at least one bit.",
         )
@@ -30,7 +32,7 @@ SECTION = Section(
     order=145,
     title="Do the records come again?",
     text=(
-        "Every record holds what is needed to make it again. Those of `make reproduce` were, by the code of today, "
+        "Every record holds what is needed to make it again. Those listed here were, by the code of today, "
         "and compared with the committed ones number by number.",
     ),
     records=("reruns",),

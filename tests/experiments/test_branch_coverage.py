@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments import branch_coverage, tables_coverage
+from experiments import branch_coverage, record, tables_coverage
 from experiments.branch_coverage import Config, run, summary
 
 
@@ -52,3 +52,21 @@ def test_tests_that_fail_give_no_record(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="expected tests that pass, got status 1 of pytest; mend them"):
         run(Config(tests=(str(failing),)), folder=tmp_path)
     assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_record_of_other_tests_is_made_again(tmp_path, monkeypatch):
+    """Whichever are run: what tests share counts too."""
+    path = tmp_path / "tests" / "inner" / "test_one.py"
+    path.parent.mkdir(parents=True)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "branch_coverage.py").write_text("X = 1\n")
+    monkeypatch.setattr(branch_coverage, "ROOT", tmp_path)
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    monkeypatch.setattr(branch_coverage, "_measured", lambda *_: REPORT)
+    codes = []
+    for text in ("X = 1\n", "X = 1\n", "X = 2\n"):
+        path.write_text(text)
+        record.code_digest.cache_clear()
+        codes.append(run(Config(least=90.0), folder=tmp_path / "out")["code"])
+    record.code_digest.cache_clear()
+    assert codes[0] == codes[1] != codes[2]

@@ -1,70 +1,29 @@
-"""Faults while running: what is killed, full, read-only, shared or in the past costs time and nothing else."""
+"""Faults while running: a process that is killed costs time and nothing else; and the page that lists all faults."""
 
 from __future__ import annotations
 
 import ast
 import contextlib
-import datetime
 import json
 import os
 import re
-import resource
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from fault_runs import STUDY, contents, environment, group_is_gone, wait_until
 from picture_files import write_splits
 
-from experiments import digit_nets, parallel, publish, record, resume, tables
+from experiments import digit_nets, parallel
 from experiments.checkpoints import Checkpoints
 from experiments.parallel import spread
 from experiments.record import ROOT
 from experiments.run_config import RunConfig
-from experiments.train import Execution, train
 from experiments.workers import WorkerLost, Workers
-
-TRAINING = RunConfig(images=60, test_images=20, width=4, epochs=2, batch=16, crop=1, seed=3)
-STUDY = digit_nets.Config(
-    strategies=("vanilla", "mixup"), activations=("softplus",), seeds=(0, 1), epochs=4, min_accuracy=0.0
-)
-
-
-@dataclass(frozen=True)
-class Config:
-    draws: int = 4
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def wait_until(happened, process: subprocess.Popen | None = None, seconds: float = 240) -> None:
-    limit = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < limit, "it did not happen in time"
-        assert process is None or process.poll() is None, "the process ended first"
-        time.sleep(0.005)
-
-
-def group_is_gone(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-# --- processes that die ----------------------------------------------------------------------------------------------
 
 
 def identity(value: object) -> object:
@@ -129,6 +88,50 @@ def test_a_task_whose_process_dies_is_run_again_three_times_at_most(tmp_path):
         spread(die_second, [(k,) for k in range(2)], 2, "dying")
 
 
+class TwoParts(Exception):
+    """Its arguments are not those of its constructor, so that it cannot be made again from what is sent."""
+
+    def __init__(self, text: str, part: int) -> None:
+        super().__init__(text)
+        self.part = part
+
+
+def fail_in_two_parts() -> None:
+    raise TwoParts("the whole reason", 2)
+
+
+def leave(status: object, mark: Path) -> None:
+    mark.write_text(mark.read_text() + "x" if mark.exists() else "x")
+    sys.exit(status)  # type: ignore[arg-type]
+
+
+def none_for_one(k: int) -> int | None:
+    return None if k == 1 else k
+
+
+def test_an_error_that_cannot_be_sent_keeps_its_kind_and_text():
+    with Workers(1) as pool:
+        with pytest.raises(RuntimeError, match=r"^TwoParts: the whole reason") as failure:
+            pool.submit(fail_in_two_parts).result()
+        assert "in fail_in_two_parts" in failure.value.__notes__[0]
+        assert pool.submit(identity, 8).result() == 8
+
+
+def test_a_task_that_exits_is_an_error_and_is_not_run_again(tmp_path):
+    mark = tmp_path / "mark"
+    with pytest.raises(RuntimeError, match=r"expected a task that returns or raises, it ended with sys\.exit.3.\."):
+        spread(leave, [(3, mark), (3, tmp_path / "other")], 2, "leaving")
+    assert mark.read_text() == "x"
+    with Workers(1) as pool, pytest.raises(WorkerLost, match="it ended with status 1"):  # its process is to end
+        pool.submit(leave, "stopped by signal 15 after step 3", mark).result()
+
+
+def test_a_task_whose_result_is_none_keeps_its_place():
+    assert spread(none_for_one, [(k,) for k in range(3)], 1, "none") == [0, None, 2]
+    known = {0: None, 1: None, 2: 5}
+    assert spread(none_for_one, [(k,) for k in range(3)], 1, "none", known=known.get) == [0, None, 5]
+
+
 def die_second(k: int) -> int:
     if k == 1:
         die()
@@ -170,10 +173,10 @@ def test_a_signal_whose_exception_was_lost_is_looked_for():
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "SIGTERM"])
 def test_a_killed_study_leaves_no_process_and_goes_on(number, tmp_path):
     code = (
-        "import pathlib\nfrom experiments import digit_nets\nfrom test_faults import STUDY\n"
+        "import pathlib\nfrom experiments import digit_nets\nfrom fault_runs import STUDY\n"
         f"digit_nets.run(STUDY, jobs=2, folder=pathlib.Path({str(tmp_path)!r}))\n"
     )
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     process = subprocess.Popen(
         [sys.executable, "-c", code], env={**environment(), "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
@@ -210,255 +213,6 @@ def test_kill_9_of_training_leaves_no_decoding_process(tmp_path):
     process.wait()
     wait_until(lambda: group_is_gone(process.pid))
     assert kept.newest() is not None
-
-
-# --- places that cannot be written to --------------------------------------------------------------------------------
-
-
-class Disk:
-    """A folder whose disk can be made full."""
-
-    def __init__(self, kind: str, folder: Path) -> None:
-        self.kind, self.folder = kind, folder / "disk"
-        self.folder.mkdir()
-        if kind == "tmpfs" and not mounted(self.folder, "size=2m"):
-            pytest.skip("mounting a tmpfs needs rights that this process does not have")
-
-    def fill(self) -> None:
-        if self.kind == "limit":
-            self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, self.before[1]))
-            return
-        with contextlib.suppress(OSError), (self.folder / "filler").open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-
-    def free(self) -> None:
-        if self.kind == "limit":
-            resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
-        else:
-            (self.folder / "filler").unlink()
-
-    def close(self) -> None:
-        if self.kind == "tmpfs":
-            subprocess.run(["umount", "-l", str(self.folder)], check=True)
-
-
-def mounted(folder: Path, options: str) -> bool:
-    words = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    return os.geteuid() == 0 and shutil.which("mount") is not None and not subprocess.run(
-        words, capture_output=True, check=False
-    ).returncode  # fmt: skip
-
-
-@pytest.fixture(params=["tmpfs", "limit"])
-def disk(request, tmp_path):
-    made = Disk(request.param, tmp_path)
-    yield made
-    made.close()
-
-
-FULL = r"expected to write {}, got: (No space left on device|File too large)\. What was there is as it was; make room"
-
-
-def test_a_full_disk_costs_the_new_record_and_not_the_old_one(disk):
-    path = disk.folder / "r.json"
-    record.cached(path, Config(), "code", "command", lambda: {"values": [1.0]})
-    before = path.read_bytes()
-    disk.fill()
-    try:
-        with pytest.raises(OSError, match=FULL.format(r"r\.json")):
-            record.cached(path, Config(5), "code", "command", lambda: {"values": [1 / 3] * 5000})
-    finally:
-        disk.free()
-    assert contents(disk.folder) == {"r.json": before}
-    new = record.cached(path, Config(5), "code", "command", lambda: {"values": [1 / 3] * 5000})
-    assert record.read_record(path) == new
-
-
-def test_training_on_a_full_disk_goes_on_when_there_is_room(disk, tmp_path, monkeypatch):
-    how = Execution(out=disk.folder, device="cpu", threads=1, quiet=True, checkpoint_seconds=0)
-    write = resume.Saver.write
-
-    def fill(self):
-        if self.trainer.step == 4:
-            disk.fill()
-        write(self)
-
-    monkeypatch.setattr(resume.Saver, "write", fill)
-    try:
-        with pytest.raises(OSError, match=FULL.format(r"checkpoint-000000004\.safetensors")):
-            train(TRAINING, how)
-    finally:
-        disk.free()
-    monkeypatch.undo()
-    newest = Checkpoints(disk.folder / TRAINING.name).newest()
-    assert newest is not None
-    assert newest.step == 3
-    resumed = train(TRAINING, replace(how, resume=True))
-    straight = train(TRAINING, replace(how, out=tmp_path / "straight"))
-    assert resumed["result"]["weights_sha256"] == straight["result"]["weights_sha256"]
-
-
-@pytest.mark.parametrize("kind", ["a file in its place", "read-only"])
-def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_run(kind, tmp_path):
-    folder = tmp_path / "out"
-    if kind == "read-only":
-        folder.mkdir()
-        if not mounted(folder, "ro,size=64k"):
-            pytest.skip("a read-only mount needs rights that this process does not have")
-    else:
-        folder.write_text("mine")
-    runs: list[int] = []
-    try:
-        expected = r"expected to write r\.json, got: (Read-only file system|Not a directory|File exists)\. What was"
-        with pytest.raises(OSError, match=expected):
-            record.cached(folder / "r.json", Config(), "code", "command", lambda: {"run": runs.append(1)})
-        with pytest.raises(OSError, match=r"Read-only file system|Not a directory|File exists") as error:
-            train(TRAINING, Execution(out=folder, device="cpu", quiet=True))
-        assert str(folder) in str(error.value)
-    finally:
-        if kind == "read-only":
-            subprocess.run(["umount", "-l", str(folder)], check=True)
-    assert not runs
-    assert kind == "read-only" or folder.read_text() == "mine"
-
-
-# --- two at once, clocks, records of another time --------------------------------------------------------------------
-
-
-def test_two_runs_that_write_one_record_leave_one_of_theirs(tmp_path):
-    """Two processes write their record again and again; whoever reads meanwhile sees all of one of them."""
-    path, go = tmp_path / "r.json", tmp_path / "go"
-    code = (
-        "import pathlib, sys\nfrom experiments.record import write_record\n"
-        f"own, path, go = int(sys.argv[1]), pathlib.Path({str(path)!r}), pathlib.Path({str(go)!r})\n"
-        "(path.parent / f'ready{own}').touch()\n"
-        "while not go.exists():\n    pass\n"
-        "for _ in range(30):\n"
-        "    write_record(path, {'config': {'own': own}, 'result': {'values': [own] * 20_000}})\n"
-    )
-    both = [subprocess.Popen([sys.executable, "-c", code, str(k)], env=environment()) for k in (1, 2)]
-    wait_until(lambda: len(list(tmp_path.glob("ready*"))) == 2)
-    go.touch()
-    seen = set()
-    while any(p.poll() is None for p in both):
-        found = record.read_record(path)
-        if found is not None:
-            own = found["config"]["own"]
-            assert found["result"]["values"] == [own] * 20_000
-            seen.add(own)
-    assert [p.returncode for p in both] == [0, 0]
-    assert seen
-    assert {p.name for p in tmp_path.iterdir()} == {"r.json", "go", "ready1", "ready2"}
-
-
-def test_clocks_that_go_backwards_change_no_number(tmp_path, monkeypatch):
-    """Durations come from a clock that cannot be set; dates are shown and never compared."""
-    days = iter(range(10_000))
-
-    class Backwards(datetime.datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime.datetime(2030, 1, 1, tzinfo=tz) - datetime.timedelta(days=next(days))
-
-    usual = train(TRAINING, Execution(out=tmp_path / "usual", device="cpu", threads=1, quiet=True))
-    monkeypatch.setattr(record.datetime, "datetime", Backwards)
-    monkeypatch.setattr(time, "time", lambda: 2e9 - 86400.0 * next(days))
-    how = Execution(out=tmp_path / "back", device="cpu", threads=1, quiet=True, checkpoint_seconds=0)
-    back = train(TRAINING, how)
-    assert back["result"]["weights_sha256"] == usual["result"]["weights_sha256"]
-    assert 0 <= back["wall_s"] < 600
-    assert train(TRAINING, how) == back
-    path, made = tmp_path / "r.json", []
-    dates = [
-        record.cached(path, Config(k), "code", "command", lambda: {"made": made.append(1)})["date"] for k in (1, 1, 2)
-    ]
-    assert len(made) == 2
-    assert dates[0] == dates[1] > dates[2]
-
-
-def test_a_record_without_a_digest_of_its_code_is_made_again(tmp_path):
-    path = tmp_path / "r.json"
-    record.write_record(path, {"config": Config(), "result": {}})
-    assert record.cached(path, Config(), "code", "command", lambda: {"value": 1})["result"] == {"value": 1}
-
-
-# --- publish ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def published(tmp_path, monkeypatch):
-    """A project with committed records, two pages of which one is out of date, an old figure, and new results."""
-    root = tmp_path / "project"
-    for folder in (root / "experiments" / "records", root / "results"):
-        shutil.copytree(record.RECORDS, folder)
-    (root / "docs" / "figures").mkdir(parents=True)
-    (root / "docs" / "figures" / "old.png").write_bytes(b"old")
-    changed = record.read_record(root / "results" / "mask_gallery.json")
-    assert changed is not None
-    record.write_record(root / "results" / "mask_gallery.json", {**changed, "wall_s": 12345.0})
-    for page in ("README.md", "paper_repro.md"):
-        text = (ROOT / page).read_text(encoding="utf-8")
-        (root / page).write_text(text.replace(" ± ", " ± 9"), encoding="utf-8")
-    monkeypatch.setattr(publish, "ROOT", root)
-    monkeypatch.setattr(publish, "RECORDS", root / "experiments" / "records")
-    monkeypatch.setattr(publish, "RESULTS", root / "results")
-    monkeypatch.setattr(publish, "PAGES", ("README.md", "paper_repro.md"))
-
-    def draw(config):
-        config.out.mkdir(parents=True)
-        for name in ("new.png", "new.pdf", "masks.png"):
-            (config.out / name).write_bytes(b"drawn")
-        return sorted(config.out.iterdir())
-
-    monkeypatch.setattr(publish.make, "make", draw)
-    return root
-
-
-def test_a_publish_that_is_stopped_while_it_draws_changes_nothing(published, monkeypatch):
-    before = contents(published)
-
-    def stopped(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(publish.make, "make", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        publish.publish()
-    assert contents(published) == before
-    (published / "results" / "law_zoo.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"law_zoo\.json is missing"):
-        publish.publish()
-    (published / "results" / "mask_gallery.json").write_text("{")
-    with pytest.raises((ValueError, FileNotFoundError)):
-        publish.publish()
-    assert {k: v for k, v in contents(published).items() if not k.startswith("results")} == {
-        k: v for k, v in before.items() if not k.startswith("results")
-    }
-
-
-def test_a_publish_that_is_stopped_while_it_writes_is_done_again(published, monkeypatch):
-    before, write, written = contents(published), publish.write_whole, []
-
-    def stopped(path, content):
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append(path)
-        write(path, content)
-
-    monkeypatch.setattr(publish, "write_whole", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        publish.publish()
-    between = contents(published)
-    monkeypatch.setattr(publish, "write_whole", write)
-    publish.publish()
-    after = contents(published)
-    assert all(between[k] in (before.get(k), after[k]) for k in between if k in after), "a half-written file"
-    assert after["README.md"] != before["README.md"]
-    records = tables.load_all(published / "experiments" / "records")
-    assert after["README.md"].decode() == tables.fill(before["README.md"].decode(), records)
-    assert json.loads(after["experiments/records/mask_gallery.json"])["wall_s"] == 12345.0
-    assert {k for k in after if k.startswith("docs/figures")} == {"docs/figures/new.png"}
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

@@ -113,6 +113,19 @@ def test_the_digest_ignores_docstrings_and_comments_but_not_code(tmp_path, monke
     assert plain != digest('"""One."""\ndef f(x):\n    """Two."""\n    return x + 1\n')
 
 
+def test_the_digest_takes_files_of_the_whole_project(tmp_path, monkeypatch):
+    (tmp_path / "msda_theory").mkdir()
+    (tmp_path / "figures").mkdir()
+    monkeypatch.setattr(record, "ROOT", tmp_path)
+    found = []
+    for text in ("X = 1\n", "X = 2\n"):
+        (tmp_path / "figures" / "style.py").write_text(text)
+        record.code_digest.cache_clear()
+        found.append(record.code_digest("figures/style.py"))
+    record.code_digest.cache_clear()
+    assert found[0] != found[1]
+
+
 def test_numbers_survive_and_nan_becomes_null(tmp_path):
     path = tmp_path / "x.json"
     values = {"a": np.float64(0.1), "b": np.arange(3), "c": float("nan"), "d": Estimate(1.0, 0.5, 2), "e": (1e-300, -2)}

@@ -1,7 +1,7 @@
 """What the property tests draw from: strategies with hostile options, image sizes, settings of the search.
 
-The examples are the same in every run (``derandomize``). To hunt for faults, set ``PROPERTY_TIMES=20``: 20 times as
-many examples, drawn anew in every run.
+The examples are the same in every run (``derandomize``). To hunt for faults, ``make hunt`` sets ``PROPERTY_TIMES=20``:
+20 times as many examples, drawn anew in every run.
 """
 
 from __future__ import annotations
