@@ -60,7 +60,7 @@ class Config:
     """
 
     cases: int = 100_000
-    large: int = 10
+    large: int = 2
     seconds: float = 20.0
     seed: int = 0
     readers: tuple[str, ...] = ()

@@ -26,7 +26,7 @@ from msda_theory.npz import RATIO, Shapes, exactly, read_npz
 
 Pictures = tuple[UInt8[Array, "m C H W"], Int64[Array, " m"]]
 
-_CHUNK = 4096  # CIFAR records read at once
+_CHUNK = 256  # CIFAR records read at once: few, so that a file and its images are all that is in memory
 _CLASSES = 2**16  # of an npz file without class names, at most: a broken label makes no list of a billion
 _NAMES = 2**20  # bytes of a list of class names, at most
 _KINDS = {"x": "uint8", "y": "integers", "class_names": "text"}
