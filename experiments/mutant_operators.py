@@ -1,0 +1,157 @@
+"""Mutants of a source file: mutmut's operators, applied to every function, decorated ones and properties too.
+
+mutmut itself leaves decorated functions out, since it changes a function in place of which it puts another; here the
+whole file is written anew for each mutant. Its operators are used but for those whose mutants say nothing about tests:
+
+- a value or an argument replaced by None, an argument without its name left out: what runs the line at all fails;
+- upper and lower case of strings, beside the string with XX around it: no test is needed for either, or for both.
+
+Not changed: annotations, decorators, imports, docstrings, ``raise`` statements, warnings and f-strings, that is texts
+for readers (a test of its own asks for each message that it is matched), ``len`` and ``isinstance``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import libcst as cst
+from libcst.metadata import MetadataWrapper, PositionProvider, WhitespaceInclusivePositionProvider
+from mutmut.mutation.mutators import mutation_operators
+
+from experiments.mutant_runner import Mutant
+
+_WHOLE = (cst.Annotation, cst.Decorator, cst.Import, cst.ImportFrom, cst.Raise, cst.FormattedString)
+_CALLS = ("len", "isinstance", "warn", "TypeVar", "cast")
+_NAMES = ("__all__",)
+
+
+@dataclass(frozen=True)
+class _Site:
+    """A node, what it becomes, where it stands: in the text, the function, and the lines of its statement."""
+
+    node: cst.CSTNode
+    mutated: cst.CSTNode
+    start: tuple[int, int]
+    end: tuple[int, int]
+    function: str
+    lines: tuple[int, int]
+
+
+def mutants(file: str, source: str) -> list[Mutant]:
+    """Every mutant of ``source``, the text of ``file`` [relative path], in the order of the lines; none twice."""
+    wrapper = MetadataWrapper(cst.parse_module(source))
+    visitor = _Visitor()
+    wrapper.visit(visitor)
+    found: dict[str, Mutant] = {}
+    starts = [0, *accumulate(len(line) for line in source.splitlines(keepends=True))]
+    for site in visitor.sites:
+        low, high = (starts[line - 1] + column for line, column in (site.start, site.end))
+        if source[low:high] == wrapper.module.code_for_node(site.node):
+            code = source[:low] + wrapper.module.code_for_node(site.mutated) + source[high:]
+        else:  # over lines whose indent the node itself does not hold; slower
+            code = wrapper.module.deep_replace(site.node, site.mutated).code  # type: ignore[arg-type]
+        try:
+            compile(code, file, "exec")
+        except SyntaxError:
+            continue
+        before, after = _changed(source, code)
+        key = hashlib.sha256(f"{file}\n{code}".encode()).hexdigest()
+        if code != source and key not in found:
+            found[key] = Mutant(file, site.function, site.lines, before, after, code, key)
+    return sorted(found.values(), key=lambda m: (m.lines, m.before, m.after))
+
+
+def _changed(source: str, code: str) -> tuple[str, str]:
+    """The lines that differ, stripped and joined."""
+    old, new = source.splitlines(), code.splitlines()
+    for tag, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if tag != "equal":
+            return " ".join(x.strip() for x in old[a:b]), " ".join(x.strip() for x in new[c:d])
+    return "", ""
+
+
+class _Visitor(cst.CSTVisitor):
+    METADATA_DEPENDENCIES = (PositionProvider, WhitespaceInclusivePositionProvider)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites: list[_Site] = []
+        self._names: list[str] = []
+        self._statements: list[tuple[int, int]] = []
+
+    def on_visit(self, node: cst.CSTNode) -> bool:
+        if isinstance(node, _WHOLE) or _is_call(node) or _is_text(node) or _is_constant_list(node):
+            return False
+        if isinstance(node, cst.FunctionDef | cst.ClassDef):
+            self._names.append(node.name.value)
+        if isinstance(node, cst.SimpleStatementLine | cst.BaseCompoundStatement):
+            self._statements.append(self._span(node))
+        if self._statements:
+            function = ".".join(self._names)
+            start, end = self._statements[-1]
+            if isinstance(node, cst.BaseExpression | cst.ComparisonTarget):
+                # of a compound statement only the lines of the expression itself: its body is no part of it
+                start, end = self._lines(node, start, end)
+            for mutated in _mutated(node):
+                place: Any = self.get_metadata(WhitespaceInclusivePositionProvider, node)
+                low, high = (place.start.line, place.start.column), (place.end.line, place.end.column)
+                self.sites.append(_Site(node, mutated, low, high, function, (start, end)))
+        return True
+
+    def on_leave(self, original_node: cst.CSTNode) -> None:
+        if isinstance(original_node, cst.FunctionDef | cst.ClassDef):
+            self._names.pop()
+        if isinstance(original_node, cst.SimpleStatementLine | cst.BaseCompoundStatement):
+            self._statements.pop()
+
+    def _span(self, node: cst.CSTNode) -> tuple[int, int]:
+        place: Any = self.get_metadata(PositionProvider, node)
+        if isinstance(node, cst.BaseCompoundStatement):
+            return place.start.line, place.start.line
+        return place.start.line, place.end.line
+
+    def _lines(self, node: cst.CSTNode, start: int, end: int) -> tuple[int, int]:
+        place: Any = self.get_metadata(PositionProvider, node, None)
+        return (start, end) if place is None else (min(start, place.start.line), max(end, place.end.line))
+
+
+def _mutated(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    for kind, operator in mutation_operators:
+        if not isinstance(node, kind) or operator.__name__ == "operator_assignment":
+            continue
+        made = list(operator(node))
+        if operator.__name__ == "operator_string":
+            made = made[:1]
+        if operator.__name__ == "operator_arg_removal":
+            kept = sum(a.keyword is None for a in _arguments(node))
+            made = [m for m in made if _is_shorter(m, node) and sum(a.keyword is None for a in _arguments(m)) == kept]
+        yield from made
+
+
+def _arguments(node: cst.CSTNode) -> Sequence[cst.Arg]:
+    return node.args if isinstance(node, cst.Call) else ()
+
+
+def _is_shorter(node: cst.CSTNode, other: cst.CSTNode) -> bool:
+    return len(_arguments(node)) < len(_arguments(other))
+
+
+def _is_call(node: cst.CSTNode) -> bool:
+    if not isinstance(node, cst.Call):
+        return False
+    name = node.func.attr if isinstance(node.func, cst.Attribute) else node.func
+    return isinstance(name, cst.Name) and name.value in _CALLS
+
+
+def _is_text(node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.Expr) and isinstance(node.value, cst.SimpleString | cst.ConcatenatedString)
+
+
+def _is_constant_list(node: cst.CSTNode) -> bool:
+    targets = node.targets if isinstance(node, cst.Assign) else ()
+    return any(isinstance(t.target, cst.Name) and t.target.value in _NAMES for t in targets)
