@@ -32,7 +32,7 @@ _NAMES = ("__all__",)
 
 @dataclass(frozen=True)
 class _Site:
-    """A node, what it becomes, where it stands: in the text, the function, and the lines of its statement."""
+    """A node, what it becomes, where it stands: in the text, the function, the lines of its statement and of what it is in."""
 
     node: cst.CSTNode
     mutated: cst.CSTNode
@@ -40,6 +40,7 @@ class _Site:
     end: tuple[int, int]
     function: str
     lines: tuple[int, int]
+    scope: tuple[int, int]
 
 
 def mutants(file: str, source: str) -> list[Mutant]:
@@ -62,7 +63,7 @@ def mutants(file: str, source: str) -> list[Mutant]:
         before, after = _changed(source, code)
         key = hashlib.sha256(f"{file}\n{code}".encode()).hexdigest()
         if code != source and key not in found:
-            found[key] = Mutant(file, site.function, site.lines, before, after, code, key)
+            found[key] = Mutant(file, site.function, site.lines, site.scope, before, after, code, key)
     return sorted(found.values(), key=lambda m: (m.lines, m.before, m.after))
 
 
@@ -82,6 +83,7 @@ class _Visitor(cst.CSTVisitor):
         super().__init__()
         self.sites: list[_Site] = []
         self._names: list[str] = []
+        self._scopes: list[tuple[int, int]] = [(1, 10**9)]
         self._statements: list[tuple[int, int]] = []
 
     def on_visit(self, node: cst.CSTNode) -> bool:
@@ -89,6 +91,7 @@ class _Visitor(cst.CSTVisitor):
             return False
         if isinstance(node, cst.FunctionDef | cst.ClassDef):
             self._names.append(node.name.value)
+            self._scopes.append(self._place(node))
         if isinstance(node, cst.SimpleStatementLine | cst.BaseCompoundStatement):
             self._statements.append(self._span(node))
         if self._statements:
@@ -96,28 +99,28 @@ class _Visitor(cst.CSTVisitor):
             start, end = self._statements[-1]
             if isinstance(node, cst.BaseExpression | cst.ComparisonTarget):
                 # of a compound statement only the lines of the expression itself: its body is no part of it
-                start, end = self._lines(node, start, end)
+                low, high = self._place(node)
+                start, end = min(start, low), max(end, high)
             for mutated in _mutated(node):
                 place: Any = self.get_metadata(WhitespaceInclusivePositionProvider, node)
                 low, high = (place.start.line, place.start.column), (place.end.line, place.end.column)
-                self.sites.append(_Site(node, mutated, low, high, function, (start, end)))
+                self.sites.append(_Site(node, mutated, low, high, function, (start, end), self._scopes[-1]))
         return True
 
     def on_leave(self, original_node: cst.CSTNode) -> None:
         if isinstance(original_node, cst.FunctionDef | cst.ClassDef):
             self._names.pop()
+            self._scopes.pop()
         if isinstance(original_node, cst.SimpleStatementLine | cst.BaseCompoundStatement):
             self._statements.pop()
 
-    def _span(self, node: cst.CSTNode) -> tuple[int, int]:
+    def _place(self, node: cst.CSTNode) -> tuple[int, int]:
         place: Any = self.get_metadata(PositionProvider, node)
-        if isinstance(node, cst.BaseCompoundStatement):
-            return place.start.line, place.start.line
         return place.start.line, place.end.line
 
-    def _lines(self, node: cst.CSTNode, start: int, end: int) -> tuple[int, int]:
-        place: Any = self.get_metadata(PositionProvider, node, None)
-        return (start, end) if place is None else (min(start, place.start.line), max(end, place.end.line))
+    def _span(self, node: cst.CSTNode) -> tuple[int, int]:
+        start, end = self._place(node)
+        return (start, start) if isinstance(node, cst.BaseCompoundStatement) else (start, end)
 
 
 def _mutated(node: cst.CSTNode) -> Iterator[cst.CSTNode]:

@@ -26,6 +26,7 @@ from typing import Any
 import pytest
 
 SLOW = ("torch", "torch.func", "torch.utils.data", "scipy.stats", "scipy.integrate", "scipy.optimize", "scipy.signal")
+LAZY = ("torch._dynamo", "torch.testing", "torch.distributed.tensor", "sympy")  # imported by parts of torch when used
 ALSO = ("sklearn.linear_model", "pandas", "hypothesis", "jaxtyping", "beartype", "filelock", "coverage", "PIL.Image")
 UNUSED = ("xdist", "xdist.looponfail", "pytest_cov", "benchmark", "anyio", "typeguard", "platformdirs", "cacheprovider")
 CPU, WALL = 5.0, 60.0  # seconds to collect, and added to the limit of each test
@@ -171,7 +172,7 @@ def _child(task: Mapping[str, Any], folder: Path) -> None:
 
 def serve() -> None:
     """Answer tasks until the input ends."""
-    for name in (*SLOW, *ALSO):
+    for name in (*SLOW, *LAZY, *ALSO):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     out = os.fdopen(os.dup(1), "w")
