@@ -65,6 +65,8 @@ class Project:
         seconds: of tests for each mutant at most.
         longest: tests that take longer are not used, seconds.
         log: folder for answers.
+        slow: modules of others that tests import, so that it is done once.
+        patience: seconds to collect, and added to the ten times that a test may take.
     """
 
     root: Path
@@ -74,10 +76,12 @@ class Project:
     seconds: float
     longest: float
     log: Path
+    slow: tuple[str, ...] = ()
+    patience: float = 5.0
 
 
 @dataclass(frozen=True)
-class Test:
+class Measured:
     """A test on the code as it is: its time, the lines it runs, the digest of its file."""
 
     name: str
@@ -113,8 +117,8 @@ class Answer:
 class Server:
     """A `mutant_server`, started when it is first asked."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, project: Project) -> None:
+        self._project = project
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, **task: Any) -> dict[str, Any]:
@@ -125,19 +129,20 @@ class Server:
         """
         if self._process is None:
             here = str(Path(__file__).resolve().parent.parent)
-            path = os.pathsep.join([str(self._root), here, os.environ.get("PYTHONPATH", "")])
+            root = self._project.root
+            path = os.pathsep.join([str(root), here, os.environ.get("PYTHONPATH", "")])
             single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
             environment = {**os.environ, **single, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": ""}
-            environment["PYTHONPYCACHEPREFIX"] = str(Path(self._root) / "results" / "mutants" / "compiled")
+            environment["PYTHONPYCACHEPREFIX"] = str(self._project.log / "compiled")
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "experiments.mutant_server"],
+                [sys.executable, "-m", "experiments.mutant_server", *self._project.slow],
                 **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True},  # type: ignore[call-overload]
-                cwd=self._root,
+                cwd=root,
                 env=environment,
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"usual": {}, "checker": "", "stop": True, **task}) + "\n")
+        self._process.stdin.write(json.dumps({"usual": {}, "checker": "", "stop": True, "patience": self._project.patience, **task}) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
@@ -149,6 +154,8 @@ class Server:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             self._process.wait()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
 
 
 def digest(path: Path) -> str:
@@ -156,14 +163,14 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def measured(project: Project, server: Server) -> list[Test]:
+def measured(project: Project, server: Server) -> list[Measured]:
     """Every test on the code as it is; kept by the texts of its file and of the code.
 
     Raises:
         RuntimeError: if a test fails.
     """
     code = hashlib.sha256("".join(digest(project.root / f) for f in project.files).encode()).hexdigest()[:16]
-    found: list[Test] = []
+    found: list[Measured] = []
     for file in project.tests:
         mark = digest(project.root / file)
         kept = project.log / "lines" / f"{code}-{mark}.json"
@@ -178,21 +185,21 @@ def measured(project: Project, server: Server) -> list[Test]:
         for name, seconds in answer["seconds"].items():
             lines = {f: frozenset(numbers) for f, numbers in answer["lines"].get(name, {}).items()}
             if lines and name not in answer["skipped"]:
-                found.append(Test(name, seconds, lines, mark))
+                found.append(Measured(name, seconds, lines, mark))
     return [t for t in found if t.seconds <= project.longest]
 
 
-def order(tests: Iterable[Test]) -> list[Test]:
+def order(tests: Iterable[Measured]) -> list[Measured]:
     """The quickest case of each test function, quickest function first; then the second cases, and so on."""
-    functions: dict[str, list[Test]] = defaultdict(list)
+    functions: dict[str, list[Measured]] = defaultdict(list)
     for test in sorted(tests, key=lambda t: t.seconds):
         functions[test.name.split("[")[0]].append(test)
     return [t for turn in zip_longest(*functions.values()) for t in turn if t is not None]
 
 
-def first(tests: Sequence[Test], seconds: float) -> list[Test]:
+def first(tests: Sequence[Measured], seconds: float) -> list[Measured]:
     """As many as take ``seconds`` together, at least one."""
-    found: list[Test] = []
+    found: list[Measured] = []
     for test in tests:
         if found and sum(t.seconds for t in found) + test.seconds > seconds:
             break
@@ -200,7 +207,7 @@ def first(tests: Sequence[Test], seconds: float) -> list[Test]:
     return found
 
 
-def covering(mutant: Mutant, tests: Iterable[Test]) -> list[Test]:
+def covering(mutant: Mutant, tests: Iterable[Measured]) -> list[Measured]:
     """Tests that run the mutant's lines; those of its function or class if these are run by imports alone."""
     tests = list(tests)
     for low, high in (mutant.lines, mutant.scope):
@@ -221,10 +228,10 @@ class Search:
     """
 
     project: Project
-    tests: Sequence[Test]
+    tests: Sequence[Measured]
     killers: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
 
-    def plan(self, mutant: Mutant, old: Answer | None) -> list[Test]:
+    def plan(self, mutant: Mutant, old: Answer | None) -> list[Measured]:
         """Tests for a mutant, without those that it survived already."""
         ran = old.ran if old is not None else {}
         tests = [t for t in order(covering(mutant, self.tests)) if ran.get(t.file) != t.digest]
@@ -283,14 +290,14 @@ def known(log: Path) -> dict[str, Answer]:
     return found
 
 
-def current(answer: Answer, tests: Mapping[str, str], plan: Sequence[Test]) -> bool:
+def current(answer: Answer, tests: Mapping[str, str], plan: Sequence[Measured]) -> bool:
     """Whether an answer holds for tests with these digests of their files, and for this plan."""
     if answer.outcome == "survived":
         return not plan
     return all(tests.get(file) == mark for file, mark in answer.ran.items())
 
 
-def search(project: Project, mutants: Sequence[Mutant], tests: Sequence[Test], jobs: int) -> dict[str, Answer]:
+def search(project: Project, mutants: Sequence[Mutant], tests: Sequence[Measured], jobs: int) -> dict[str, Answer]:
     """The answer for each mutant by its key; from the log, or made now and appended to it."""
     log, lock, local = project.log / "answers.jsonl", threading.Lock(), threading.local()
     answers, files = known(log), {t.file: t.digest for t in tests}
@@ -304,7 +311,7 @@ def search(project: Project, mutants: Sequence[Mutant], tests: Sequence[Test], j
 
     def one(mutant: Mutant, old: Answer | None) -> None:
         if not hasattr(local, "server"):
-            local.server = Server(project.root)
+            local.server = Server(project)
             servers.append(local.server)
         answer = hunt.examine(local.server, mutant, old)
         with lock, log.open("a", encoding="utf-8") as file:
@@ -322,11 +329,11 @@ def search(project: Project, mutants: Sequence[Mutant], tests: Sequence[Test], j
     return {m.key: answers[m.key] for m in mutants}
 
 
-def unsound(project: Project, answers: Iterable[Answer], tests: Sequence[Test]) -> Iterator[str]:
+def unsound(project: Project, answers: Iterable[Answer], tests: Sequence[Measured]) -> Iterator[str]:
     """Tests that killed a mutant and fail, in the same kind of run, on the code as it is: there should be none."""
     named = {t.name: t for t in tests}
     names = sorted({a.test for a in answers if a.test})
-    server = Server(project.root)
+    server = Server(project)
     try:
         for k in range(0, len(names), 200):
             part = names[k : k + 200]
