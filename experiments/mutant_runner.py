@@ -24,8 +24,7 @@ from typing import Any
 
 QUICK = 2.5  # seconds of tests in the first attempt at a mutant
 CHECKED = 12.0  # seconds of tests with the type checker
-CODES = (0, 1)  # of pytest: all passed, some failed
-BROKEN = (2, 3, 4)  # of pytest: a file could not be collected, pytest itself failed
+PASSED, FAILED, NOTHING = 0, 1, 5  # status of pytest; of the others a file that cannot be imported has 2 or 4
 
 
 @dataclass(frozen=True)
@@ -102,9 +101,10 @@ class Answer:
     Attributes:
         key: of the mutant.
         outcome: "test", "time", "crash" or "survived".
-        test: that noticed it; "" where the code could not be imported.
+        test: that noticed it; the file of tests where it could not be imported.
         ran: digests of the files of tests that were run, by name.
         wall: seconds.
+        limit: seconds of tests that were allowed.
     """
 
     key: str
@@ -112,6 +112,7 @@ class Answer:
     test: str
     ran: Mapping[str, str]
     wall: float
+    limit: float
 
 
 class Server:
@@ -122,7 +123,7 @@ class Server:
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, **task: Any) -> dict[str, Any]:
-        """The answer to a task.
+        """The answer to a task: files, tests of them (none: all), and what else `mutant_server.run` reads.
 
         Raises:
             RuntimeError: if the server has ended.
@@ -175,7 +176,7 @@ def measured(project: Project, server: Server) -> list[Measured]:
         mark = digest(project.root / file)
         kept = project.log / "lines" / f"{code}-{mark}.json"
         if not kept.exists():
-            answer = server.ask(tests=[file], measure=list(project.files), stop=False)
+            answer = server.ask(files=[file], tests=[], measure=list(project.files), stop=False)
             if answer["code"] != 0:
                 raise RuntimeError(f"expected tests that pass on the code as it is, got from {file}: {answer}.")
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -207,6 +208,12 @@ def first(tests: Sequence[Measured], seconds: float) -> list[Measured]:
     return found
 
 
+def grouped(tests: Sequence[Measured]) -> list[Measured]:
+    """The same, file by file: what a file sets up for all its tests is then set up once."""
+    place = {file: k for k, file in enumerate(dict.fromkeys(t.file for t in tests))}
+    return sorted(tests, key=lambda t: place[t.file])
+
+
 def covering(mutant: Mutant, tests: Iterable[Measured]) -> list[Measured]:
     """Tests that run the mutant's lines; those of its function or class if these are run by imports alone."""
     tests = list(tests)
@@ -233,7 +240,7 @@ class Search:
 
     def plan(self, mutant: Mutant, old: Answer | None) -> list[Measured]:
         """Tests for a mutant, without those that it survived already."""
-        ran = old.ran if old is not None else {}
+        ran = old.ran if old is not None and old.limit >= self.project.seconds else {}
         tests = [t for t in order(covering(mutant, self.tests)) if ran.get(t.file) != t.digest]
         recent = self.killers[mutant.file, mutant.function][-6:]
         ahead = [t for t in tests if t.name in recent]
@@ -243,12 +250,13 @@ class Search:
         """Run the tests of a mutant until one notices it."""
         plan = self.plan(mutant, old)
         quick = first(plan, QUICK)
-        rest = plan[len(quick) :]
+        rest = grouped(plan[len(quick) :])
         wall = 0.0
         for tests, checker in ((quick, ""), (rest, ""), (first(plan, CHECKED), self.project.checker)):
             if not tests or (tests is not quick and tests is not rest and not checker):
                 continue
             found = server.ask(
+                files=sorted({t.file for t in tests}),
                 tests=[t.name for t in tests],
                 file=mutant.file,
                 source=mutant.source,
@@ -258,13 +266,13 @@ class Search:
             wall += found["wall"]
             outcome = _outcome(found)
             if outcome != "survived":
-                name = found["failed"] or ""
-                if name:
+                name = found["failed"] or found["broken"] or ""
+                if found["failed"]:
                     self.killers[mutant.file, mutant.function].append(name)
-                ran = {name.split("::")[0]: t.digest for t in tests if t.name == name}
-                return Answer(mutant.key, outcome, name, ran, wall)
+                ran = {t.file: t.digest for t in tests if t.file == name.split("::")[0]}
+                return Answer(mutant.key, outcome, name, ran, wall, self.project.seconds)
         ran = {**(dict(old.ran) if old is not None else {}), **{t.file: t.digest for t in plan}}
-        return Answer(mutant.key, "survived", "", ran, wall)
+        return Answer(mutant.key, "survived", "", ran, wall, self.project.seconds)
 
 
 def _outcome(found: Mapping[str, Any]) -> str:
@@ -272,10 +280,10 @@ def _outcome(found: Mapping[str, Any]) -> str:
         return "time"
     if found["signal"] is not None or found["code"] is None:
         return "crash"
-    if found["code"] == 1 or found["code"] in BROKEN:
+    if found["broken"] is not None or (found["code"] == FAILED and found["failed"] is not None):
         return "test"
-    if found["code"] != 0:
-        raise RuntimeError(f"expected tests that pass or fail, got status {found['code']} of pytest; look at its tests.")
+    if found["code"] not in (PASSED, NOTHING):
+        raise RuntimeError(f"expected tests that pass or fail, got from pytest {found}; run the tests by hand.")
     return "survived"
 
 
@@ -332,12 +340,12 @@ def search(project: Project, mutants: Sequence[Mutant], tests: Sequence[Measured
 def unsound(project: Project, answers: Iterable[Answer], tests: Sequence[Measured]) -> Iterator[str]:
     """Tests that killed a mutant and fail, in the same kind of run, on the code as it is: there should be none."""
     named = {t.name: t for t in tests}
-    names = sorted({a.test for a in answers if a.test})
+    names = sorted({a.test for a in answers if "::" in a.test})
     server = Server(project)
     try:
         for k in range(0, len(names), 200):
             part = names[k : k + 200]
-            found = server.ask(tests=part, usual={n: named[n].seconds for n in part if n in named})
+            found = server.ask(files=sorted({n.split("::")[0] for n in part}), tests=part, usual={n: named[n].seconds for n in part if n in named})
             if found["code"] != 0:
                 yield found["failed"] or f"a process that ended with {found['signal']}"
     finally:

@@ -8,6 +8,7 @@ finds the mutated text in place of one file. Nothing is written into the tree.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import importlib.machinery
 import json
@@ -31,16 +32,29 @@ TIMES = 10.0  # of what a test takes on the code as it is
 MEMORY = 8 * 2**30  # bytes
 
 
-@dataclass
+@dataclass(eq=False)
 class Watch:
-    """A plugin of pytest: sets the time limit of each test, notes its time, and the test that failed."""
+    """A plugin of pytest: keeps the tests that are wanted, limits and notes their times, notes what failed."""
 
+    wanted: Sequence[str]
     usual: Mapping[str, float]
     patience: float
     coverage: Any = None
     failed: str | None = None
+    broken: str | None = None
     skipped: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Tests in the wanted order. One that is not there any more, since its case has another name, is no failure."""
+        if self.wanted:
+            place = {name: k for k, name in enumerate(self.wanted)}
+            items[:] = sorted((i for i in items if i.nodeid in place), key=lambda i: place[i.nodeid])
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file of tests that was imported, or could not be."""
+        if report.failed and self.broken is None:
+            self.broken = report.nodeid
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
@@ -91,14 +105,15 @@ def run(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if task.get("source") is not None:
         replace(Path.cwd() / task["file"], task["source"])
     limit(task["patience"], task["patience"])
-    watch = Watch(task["usual"], task["patience"])
+    watch = Watch(task["tests"], task["usual"], task["patience"])
     if task.get("measure"):
         watch.coverage = importlib.import_module("coverage").Coverage(
             data_file=None, config_file=False, include=[str(Path.cwd() / f) for f in task["measure"]]
         )
         watch.coverage.start()
-    code = pytest.main([*options(task, folder), *task["tests"]], plugins=[watch])
-    answer: dict[str, Any] = {"code": int(code), "failed": watch.failed, "seconds": watch.seconds}
+    code = pytest.main([*options(task, folder), *task["files"]], plugins=[watch])
+    answer: dict[str, Any] = {"code": int(code), "failed": watch.failed, "broken": watch.broken}
+    answer["seconds"] = watch.seconds
     if watch.coverage is not None:
         watch.coverage.stop()
         data = watch.coverage.get_data()
@@ -141,7 +156,7 @@ def answer(task: Mapping[str, Any]) -> dict[str, Any]:
         status = os.waitpid(child, 0)[1]
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
-        found: dict[str, Any] = {"code": None, "failed": None, "seconds": {}}
+        found: dict[str, Any] = {"code": None, "failed": None, "broken": None, "seconds": {}}
         with contextlib.suppress(FileNotFoundError):
             found = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
         shutil.rmtree(folder / "tmp", ignore_errors=True)
@@ -173,6 +188,8 @@ def serve() -> None:
     for name in sys.argv[1:]:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # collections in the forks would look at, and so copy, all that was imported: most of their time
     out = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=out, flush=True)

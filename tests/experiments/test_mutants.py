@@ -107,7 +107,7 @@ def test_mutants_are_killed_by_a_test_by_time_or_by_a_crash_or_survive(found):
         CONSTANT.key: "survived",  # the one test that would notice runs no line of the file
     }
     assert found[1][KILLED.key].test.startswith("test_toy.py::test_larger[")
-    assert found[1][NO_IMPORT.key].test == ""
+    assert found[1][NO_IMPORT.key].test == "test_toy.py"
 
 
 def test_nothing_is_written_into_the_tree(project, found):
@@ -120,7 +120,7 @@ def test_answers_are_kept_and_asked_again_only_where_tests_changed(project, foun
 
     def examine(self, server, mutant, old=None):
         asked.append(mutant.key)
-        return Answer(mutant.key, "survived", "", {t.file: t.digest for t in self.plan(mutant, old)}, 0.0)
+        return Answer(mutant.key, "survived", "", {t.file: t.digest for t in self.plan(mutant, old)}, 0.0, 60.0)
 
     monkeypatch.setattr(mutant_runner.Search, "examine", examine)
     tests, answers = found
@@ -141,7 +141,7 @@ def test_tests_that_fail_on_the_code_as_it_is_are_named(project, found):
     tests, answers = found
     assert list(mutant_runner.unsound(project, answers.values(), tests)) == []
     (project.root / "test_wrong.py").write_text("def test_wrong():\n    assert False\n", encoding="utf-8")
-    wrong = Answer("k", "test", "test_wrong.py::test_wrong", {}, 0.0)
+    wrong = Answer("k", "test", "test_wrong.py::test_wrong", {}, 0.0, 60.0)
     assert list(mutant_runner.unsound(project, [wrong], tests)) == ["test_wrong.py::test_wrong"]
     server = Server(project)
     with pytest.raises(RuntimeError, match="expected tests that pass on the code as it is"):
@@ -165,9 +165,9 @@ def test_each_test_function_has_its_turn_before_second_cases():
 def test_survivors_meet_their_explanations():
     made = [KILLED, SURVIVES, CONSTANT]
     answers = {
-        KILLED.key: Answer(KILLED.key, "test", "t", {}, 1.0),
-        SURVIVES.key: Answer(SURVIVES.key, "survived", "", {}, 1.0),
-        CONSTANT.key: Answer(CONSTANT.key, "survived", "", {}, 1.0),
+        KILLED.key: Answer(KILLED.key, "test", "t", {}, 1.0, 60.0),
+        SURVIVES.key: Answer(SURVIVES.key, "survived", "", {}, 1.0, 60.0),
+        CONSTANT.key: Answer(CONSTANT.key, "survived", "", {}, 1.0, 60.0),
     }
     entry = {"file": "toy.py", "function": "f", "before": "a > b", "after": ["a >= b"], "kind": "equivalent", "why": "w"}
     result = mutants.summary(made, answers, [entry], 0.3, [])
