@@ -4,7 +4,8 @@ mutmut itself leaves decorated functions out, since it changes a function in pla
 whole file is written anew for each mutant. Its operators are used but for those whose mutants say nothing about tests:
 
 - a value or an argument replaced by None, an argument without its name left out: what runs the line at all fails;
-- upper and lower case of strings, beside the string with XX around it: no test is needed for either, or for both.
+- upper and lower case of strings, beside the string with XX around it;
+- ``reshape(-2)`` for ``reshape(-1)``, which is the same, and ``zip`` without ``strict``, an assertion.
 
 Not changed: annotations, decorators, imports, docstrings, ``raise`` statements, warnings and f-strings, that is texts
 for readers (a test of its own asks for each message that it is matched), ``len`` and ``isinstance``.
@@ -85,10 +86,14 @@ class _Visitor(cst.CSTVisitor):
         self._names: list[str] = []
         self._scopes: list[tuple[int, int]] = [(1, 10**9)]
         self._statements: list[tuple[int, int]] = []
+        self._left: set[cst.CSTNode] = set()
 
     def on_visit(self, node: cst.CSTNode) -> bool:
         if isinstance(node, _WHOLE) or _is_call(node) or _is_text(node) or _is_constant_list(node):
             return False
+        if node in self._left:
+            return False
+        self._left |= _left_out(node)
         if isinstance(node, cst.FunctionDef | cst.ClassDef):
             self._names.append(node.name.value)
             self._scopes.append(self._place(node))
@@ -131,6 +136,8 @@ def _mutated(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         if operator.__name__ == "operator_string":
             made = made[:1]
         if operator.__name__ == "operator_arg_removal":
+            if _name(node) == "zip":
+                continue
             kept = sum(a.keyword is None for a in _arguments(node))
             made = [m for m in made if _is_shorter(m, node) and sum(a.keyword is None for a in _arguments(m)) == kept]
         yield from made
@@ -140,15 +147,29 @@ def _arguments(node: cst.CSTNode) -> Sequence[cst.Arg]:
     return node.args if isinstance(node, cst.Call) else ()
 
 
+def _left_out(node: cst.CSTNode) -> set[cst.CSTNode]:
+    """Parts of a node that are not changed: 1 in ``reshape(-1)``, ``strict=True`` of ``zip``."""
+    if not isinstance(node, cst.Call):
+        return set()
+    if _name(node) == "reshape":
+        minus = [a.value for a in node.args if isinstance(a.value, cst.UnaryOperation)]
+        return {m.expression for m in minus if isinstance(m.expression, cst.Integer)}
+    return {a for a in node.args if _name(node) == "zip" and a.keyword is not None}
+
+
 def _is_shorter(node: cst.CSTNode, other: cst.CSTNode) -> bool:
     return len(_arguments(node)) < len(_arguments(other))
 
 
 def _is_call(node: cst.CSTNode) -> bool:
-    if not isinstance(node, cst.Call):
-        return False
-    name = node.func.attr if isinstance(node.func, cst.Attribute) else node.func
-    return isinstance(name, cst.Name) and name.value in _CALLS
+    return isinstance(node, cst.Call) and _name(node) in _CALLS
+
+
+def _name(node: cst.CSTNode) -> str:
+    """Of the function or method that is called."""
+    function = node.func if isinstance(node, cst.Call) else None
+    name = function.attr if isinstance(function, cst.Attribute) else function
+    return name.value if isinstance(name, cst.Name) else ""
 
 
 def _is_text(node: cst.CSTNode) -> bool:

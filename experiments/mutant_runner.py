@@ -202,7 +202,8 @@ def first(tests: Sequence[Measured], seconds: float) -> list[Measured]:
     """As many as take ``seconds`` together, at least one."""
     found: list[Measured] = []
     for test in tests:
-        if found and sum(t.seconds for t in found) + test.seconds > seconds:
+        seconds -= test.seconds
+        if found and seconds < 0:
             break
         found.append(test)
     return found
@@ -214,14 +215,26 @@ def grouped(tests: Sequence[Measured]) -> list[Measured]:
     return sorted(tests, key=lambda t: place[t.file])
 
 
-def covering(mutant: Mutant, tests: Iterable[Measured]) -> list[Measured]:
-    """Tests that run the mutant's lines; those of its function or class if these are run by imports alone."""
-    tests = list(tests)
-    for low, high in (mutant.lines, mutant.scope):
-        found = [t for t in tests if any(low <= n <= high for n in t.lines.get(mutant.file, ()))]
-        if found:
-            return found
-    return []
+class Lines:
+    """Which tests run which lines."""
+
+    def __init__(self, tests: Sequence[Measured]) -> None:
+        self._tests: dict[tuple[str, int], list[Measured]] = defaultdict(list)
+        self._last: dict[str, int] = defaultdict(int)
+        for test in order(tests):
+            for file, numbers in test.lines.items():
+                self._last[file] = max(self._last[file], *numbers)
+                for number in numbers:
+                    self._tests[file, number].append(test)
+
+    def covering(self, mutant: Mutant) -> list[Measured]:
+        """Tests that run the mutant's lines; those of its function or class if these are run by imports alone."""
+        for low, high in (mutant.lines, mutant.scope):
+            lines = range(low, min(high, self._last[mutant.file]) + 1)
+            found = {t.name: t for n in lines for t in self._tests.get((mutant.file, n), ())}
+            if found:
+                return order(found.values())
+        return []
 
 
 @dataclass
@@ -238,10 +251,13 @@ class Search:
     tests: Sequence[Measured]
     killers: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
 
+    def __post_init__(self) -> None:
+        self._lines = Lines(self.tests)
+
     def plan(self, mutant: Mutant, old: Answer | None) -> list[Measured]:
         """Tests for a mutant, without those that it survived already."""
         ran = old.ran if old is not None and old.limit >= self.project.seconds else {}
-        tests = [t for t in order(covering(mutant, self.tests)) if ran.get(t.file) != t.digest]
+        tests = [t for t in self._lines.covering(mutant) if ran.get(t.file) != t.digest]
         recent = self.killers[mutant.file, mutant.function][-6:]
         ahead = [t for t in tests if t.name in recent]
         return first([*ahead, *(t for t in tests if t.name not in recent)], self.project.seconds)

@@ -17,6 +17,7 @@ from figures import make
 PAGES = (
     *("README.md", "paper_repro.md", "docs/engine.md", "docs/laws.md", "docs/first_layer.md", "docs/tasks.md"),
     *("docs/training.md", "docs/robustness.md", "docs/theory_training.md", "docs/findings.md", "docs/dropmix.md"),
+    "docs/reliability.md",
 )
 
 

@@ -23,6 +23,7 @@ from experiments import (
     tables_gap,
     tables_generalization,
     tables_laws,
+    tables_mutants,
     tables_order_ladder,
     tables_products,
     tables_robust,
@@ -43,7 +44,7 @@ STUDIES = (
     "order_ladder", "gradient_products", "theory_training", "designed_law", "dropmix", "accuracy",
 )  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks", "bench_graph")
-OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs")
+OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs", "mutants")
 
 
 def load(folder: Path, names: Sequence[str] = EXPERIMENTS) -> Records:
@@ -113,6 +114,7 @@ def blocks(records: Records) -> dict[str, str]:
         **tables_products.blocks(records),
         **tables_designed.blocks(records),
         **tables_dropmix.blocks(records),
+        **tables_mutants.blocks(records),
         **tables_theory_training.blocks(records),
         **{f"caption-{name.replace('_', '-')}": text for name, text in make.captions(records).items()},
     }
