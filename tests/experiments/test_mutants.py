@@ -154,11 +154,11 @@ def named(name: str, seconds: float) -> Measured:
     return Measured(name, seconds, {"f.py": frozenset({1})}, "")
 
 
-def test_each_test_function_has_its_turn_before_second_cases():
-    tests = [named("a[1]", 0.1), named("a[2]", 0.2), named("b", 0.5), named("a[3]", 0.3), named("c[x]", 0.05)]
-    ordered = [t.name for t in mutant_runner.order(tests)]
-    assert ordered == ["c[x]", "a[1]", "b", "a[2]", "a[3]"]
-    assert [t.name for t in mutant_runner.first(mutant_runner.order(tests), 0.2)] == ["c[x]", "a[1]"]
+def test_quick_tests_come_first_and_further_cases_of_one_function_later():
+    tests = [named("slow", 0.5), named("a[1]", 0.1), named("a[2]", 0.1), named("a[3]", 0.1), named("b[x]", 0.13)]
+    ordered = mutant_runner.order(tests)
+    assert [t.name for t in ordered] == ["a[1]", "a[2]", "b[x]", "a[3]", "slow"]
+    assert [t.name for t in mutant_runner.first(ordered, 0.25)] == ["a[1]", "a[2]"]
     assert [t.name for t in mutant_runner.first([named("slow", 9.0), named("b", 0.1)], 1.0)] == ["slow"]
 
 
