@@ -29,7 +29,8 @@ import pytest
 UNUSED = ("xdist", "xdist.looponfail", "pytest_cov", "benchmark", "anyio", "typeguard", "platformdirs", "cacheprovider")
 WALL = 60.0  # seconds to collect and added to the limit of each test, for a process that waits
 TIMES = 10.0  # of what a test takes on the code as it is
-MEMORY = 8 * 2**30  # bytes
+COLLECT = 0.5  # seconds that collecting the tests usually takes
+MEMORY = 4 * 2**30  # bytes
 
 
 @dataclass(eq=False)
@@ -104,7 +105,7 @@ def run(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     if task.get("source") is not None:
         replace(Path.cwd() / task["file"], task["source"])
-    limit(task["patience"], task["patience"])
+    limit(COLLECT, task["patience"])
     watch = Watch(task["tests"], task["usual"], task["patience"])
     if task.get("measure"):
         watch.coverage = importlib.import_module("coverage").Coverage(

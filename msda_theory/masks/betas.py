@@ -35,6 +35,9 @@ def gauss(
     mass = interval_moments(alpha, edges, 0)[0]
     nodes, weights = np.empty((len(mass), order)), np.empty((len(mass), order))
     for k, (low, high) in enumerate(pairwise(edges)):
+        if mass[k] == 0:  # far out at large alpha, where the Jacobi weights overflow
+            nodes[k], weights[k] = (low + high) / 2, 0.0
+            continue
         left = alpha - 1 if low == 0.0 else 0.0
         right = alpha - 1 if high == 1.0 else 0.0
         t, w = special.roots_jacobi(order, right, left)
@@ -45,8 +48,11 @@ def gauss(
         if high < 1.0:
             rest = rest * ((1 - lam) / (1 - low)) ** (alpha - 1)
         nodes[k] = lam
+        if low > 0.0 and high < 1.0 and not rest.max() > 0:  # the two factors, largest at opposite ends, underflow
+            log = (alpha - 1) * np.log(lam * (1 - lam))
+            rest = np.exp(log - log.max())
         total = (w * rest).sum()
-        weights[k] = mass[k] * w * rest / total if total > 0 else mass[k] / order
+        weights[k] = mass[k] * w * rest / total
     return nodes, weights
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import naive
 import numpy as np
 import pytest
@@ -144,3 +146,17 @@ def test_an_image_of_one_pixel_has_moments():
     assert check_shape((1, 1)) == (1, 1)
     constant = Moments(np.full((1, 1), 0.5), Constant(0.25, (1, 1)), "exact", Provenance("closed form", 0.0, "test"))
     assert constant.second.shape == (1, 1)
+
+
+@pytest.mark.parametrize("alpha", [2e3, 6e4, 1e5, 1e6, 1e7])
+@pytest.mark.parametrize(
+    "strategy", [Mixup(), HMix(), HMix(ratio=1.0), GMix(label="nominal")], ids=lambda s: s.name.replace("=", "-")
+)
+def test_atoms_hold_the_beta_law_at_large_alpha(strategy, alpha):
+    """E[lam] = 1/2 and E[lam (1 - lam)] = alpha / (4 alpha + 2): where powers of lam underflow, nothing is made up.
+
+    Found by looking into a mutant: from alpha = 6e4 on, intervals of HMix had equal weights at all their nodes.
+    """
+    atoms = replace(strategy, alpha=alpha).atoms((4, 4))
+    assert atoms.tilt @ atoms.weight == pytest.approx(1, rel=1e-11)
+    assert atoms.weight @ (atoms.lam * (1 - atoms.lam)) == pytest.approx(alpha / (4 * alpha + 2), rel=1e-11)
