@@ -24,7 +24,7 @@ import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider, WhitespaceInclusivePositionProvider
 from mutmut.mutation.mutators import mutation_operators
 
-from experiments.mutant_runner import Mutant
+from experiments.mutant_tests import Mutant
 
 _WHOLE = (cst.Annotation, cst.Decorator, cst.Import, cst.ImportFrom, cst.Raise, cst.FormattedString)
 _CALLS = ("len", "isinstance", "warn", "TypeVar", "cast")
@@ -33,7 +33,7 @@ _NAMES = ("__all__",)
 
 @dataclass(frozen=True)
 class _Site:
-    """A node, what it becomes, where it stands: in the text, the function, the lines of its statement and of what it is in."""
+    """A node, what it becomes, and its place: in the text, its function, the lines of its statement and its scope."""
 
     node: cst.CSTNode
     mutated: cst.CSTNode

@@ -92,7 +92,7 @@ def replace(file: Path, source: str) -> None:
 
     def path_stats(self: Any, path: str) -> Mapping[str, Any]:
         if Path(path) == file:
-            raise OSError("mutated")
+            raise OSError("the compiled file is that of another text")
         return stats(self, path)
 
     kind.get_data, kind.path_stats = get_data, path_stats  # type: ignore[method-assign,assignment]

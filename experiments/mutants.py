@@ -26,10 +26,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.mutant_runner import Answer, Measured, Mutant, Project, Server, measured, search, unsound
+from experiments.mutant_runner import Answer, search, unsound
+from experiments.mutant_tests import Mutant, Project, Server, measured
 from experiments.record import RESULTS, ROOT, cached, check, code_digest, command_line, finish
 
-SOURCES = ("mutants.py", "mutant_operators.py", "mutant_runner.py", "mutant_server.py")
+SOURCES = ("mutants.py", "mutant_operators.py", "mutant_runner.py", "mutant_server.py", "mutant_tests.py")
 SLOW = (
     "torch", "torch.func", "torch.utils.data", "torch._dynamo", "torch.testing", "torch.distributed.tensor", "sympy",
     "scipy.stats", "scipy.integrate", "scipy.optimize", "scipy.signal", "sklearn.linear_model", "pandas", "hypothesis",

@@ -31,7 +31,7 @@ def files_table(record: Record) -> str:
     for row in [*result["files"], {**result["total"], "file": "all"}]:
         name = f"`{row['file'].removeprefix('msda_theory/')}`" if row["file"] != "all" else "**all**"
         counts = [str(row[k]) for k in ("made", "killed", "by_time", "by_crash", "survived")]
-        lines.append(f"| {' | '.join([name, *counts, f'{100 * row["share"]:.1f}'])} |")
+        lines.append(f"| {' | '.join([name, *counts])} | {100 * row['share']:.1f} |")
     return "\n".join(lines)
 
 

@@ -1,15 +1,17 @@
-"""The search for faults that tests miss, on a module of a few lines: what is killed, what survives, what is not made."""
+"""The search for faults that tests miss, on a module of a few lines: what is killed, what survives, what is made."""
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from experiments import mutant_runner, mutants
-from experiments.mutant_runner import Answer, Measured, Mutant, Project, Server
+from experiments import mutant_runner, mutant_server, mutant_tests, mutants
+from experiments.mutant_runner import Answer
+from experiments.mutant_tests import Measured, Mutant, Project, Server
 from experiments.record import ROOT
 
 CODE = '''"""Toy."""
@@ -32,7 +34,7 @@ def count(n: int) -> int:
 
 LIMIT = 3
 '''
-TESTS = '''import os
+TESTS = """import os
 
 import pytest
 
@@ -50,7 +52,7 @@ def test_count():
 
 def test_limit():
     assert toy.LIMIT == 3
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ ALL = (KILLED, SURVIVES, ENDLESS, DIES, NO_IMPORT, CONSTANT)
 def found(project):
     """The tests, as they were measured, and the answers."""
     server = Server(project)
-    tests = mutant_runner.measured(project, server)
+    tests = mutant_tests.measured(project, server)
     server.close()
     return tests, mutant_runner.search(project, ALL, tests, 1)
 
@@ -134,7 +136,7 @@ def test_answers_are_kept_and_asked_again_only_where_tests_changed(project, foun
     copy.log.mkdir()
     (copy.log / "answers.jsonl").write_bytes((project.log / "answers.jsonl").read_bytes())
     mutant_runner.search(copy, ALL, changed, 1)
-    assert set(asked) == {KILLED.key, SURVIVES.key, CONSTANT.key}, "the others need no test, or no line of one"
+    assert set(asked) == {m.key for m in ALL}
 
 
 def test_tests_that_fail_on_the_code_as_it_is_are_named(project, found):
@@ -145,9 +147,37 @@ def test_tests_that_fail_on_the_code_as_it_is_are_named(project, found):
     assert list(mutant_runner.unsound(project, [wrong], tests)) == ["test_wrong.py::test_wrong"]
     server = Server(project)
     with pytest.raises(RuntimeError, match="expected tests that pass on the code as it is"):
-        mutant_runner.measured(replace(project, tests=("test_wrong.py",)), server)
+        mutant_tests.measured(replace(project, tests=("test_wrong.py",)), server)
     server.close()
     (project.root / "test_wrong.py").unlink()
+
+
+def test_a_process_that_has_died_and_a_run_that_broke_are_no_answers(project):
+    server = Server(project)
+    assert server.ask(files=["test_toy.py"], tests=["test_toy.py::test_limit"])["code"] == 0
+    server._process.kill()
+    with pytest.raises(RuntimeError, match="expected an answer from the process that runs tests, got its end"):
+        server.ask(files=["test_toy.py"], tests=[])
+    server.close()
+    broke = {"signal": None, "code": 3, "failed": None, "broken": None}
+    with pytest.raises(RuntimeError, match="expected tests that pass or fail, got from pytest"):
+        mutant_runner._outcome(broke)
+
+
+def test_the_mutated_text_is_found_in_place_of_the_file(tmp_path, monkeypatch):
+    """As text only: what was compiled from the file itself is not looked at."""
+    kind = importlib.machinery.SourceFileLoader
+    for name in ("get_data", "path_stats"):
+        monkeypatch.setattr(kind, name, getattr(kind, name))
+    own, other = tmp_path / "own.py", tmp_path / "other.py"
+    for file in (own, other):
+        file.write_text("X = 1\n", encoding="utf-8")
+    mutant_server.replace(own, "X = 2\n")
+    loaders = [kind(file.stem, str(file)) for file in (own, other)]
+    assert [loader.get_data(loader.path) for loader in loaders] == [b"X = 2\n", b"X = 1\n"]
+    assert loaders[1].path_stats(str(other))["size"] == 6
+    with pytest.raises(OSError, match="the compiled file is that of another text"):
+        loaders[0].path_stats(str(own))
 
 
 def named(name: str, seconds: float) -> Measured:
@@ -156,10 +186,10 @@ def named(name: str, seconds: float) -> Measured:
 
 def test_quick_tests_come_first_and_further_cases_of_one_function_later():
     tests = [named("slow", 0.5), named("a[1]", 0.1), named("a[2]", 0.1), named("a[3]", 0.1), named("b[x]", 0.13)]
-    ordered = mutant_runner.order(tests)
+    ordered = mutant_tests.order(tests)
     assert [t.name for t in ordered] == ["a[1]", "a[2]", "b[x]", "a[3]", "slow"]
-    assert [t.name for t in mutant_runner.first(ordered, 0.25)] == ["a[1]", "a[2]"]
-    assert [t.name for t in mutant_runner.first([named("slow", 9.0), named("b", 0.1)], 1.0)] == ["slow"]
+    assert [t.name for t in mutant_tests.first(ordered, 0.25)] == ["a[1]", "a[2]"]
+    assert [t.name for t in mutant_tests.first([named("slow", 9.0), named("b", 0.1)], 1.0)] == ["slow"]
 
 
 def test_survivors_meet_their_explanations():
@@ -169,7 +199,14 @@ def test_survivors_meet_their_explanations():
         SURVIVES.key: Answer(SURVIVES.key, "survived", "", {}, 1.0, 60.0),
         CONSTANT.key: Answer(CONSTANT.key, "survived", "", {}, 1.0, 60.0),
     }
-    entry = {"file": "toy.py", "function": "f", "before": "a > b", "after": ["a >= b"], "kind": "equivalent", "why": "w"}
+    entry = {
+        "file": "toy.py",
+        "function": "f",
+        "before": "a > b",
+        "after": ["a >= b"],
+        "kind": "equivalent",
+        "why": "w",
+    }
     result = mutants.summary(made, answers, [entry], 0.3, [])
     assert result["total"]["killed"] == 1
     assert result["kinds"] == {"equivalent": 1, "unexplained": 1}

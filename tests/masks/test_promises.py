@@ -25,6 +25,8 @@ METHODS = [
     (Mixup(), "closed form", 1e-15),
     (CutMix(), "finite sum", 1e-15),
     (HMix(), "finite sum", 1e-15),
+    (GMix(), "quadrature", 1e-11),
+    (Choice((Mixup(), GMix()), (0.5, 0.5)), "quadrature", 1e-11),
     (Choice((Vanilla(), CutMix()), (0.5, 0.5)), "finite sum", 1e-15),
     (Choice((Mixup(), Vanilla()), (0.5, 0.5)), "closed form", 1e-15),
 ]
@@ -108,6 +110,14 @@ def test_masks_and_label_weights_leave_the_unit_interval_by_rounding_only(name, 
     fields[name].flat[0] = value
     with pytest.raises(ValueError, match=rf"{name} must lie in \[0, 1\], got "):
         MaskBatch(fields["masks"], fields["label weights"])
+
+
+def test_at_a_half_gmix_cuts_the_bump_out():
+    """M = g if lam < 1/2, else 1 - g; the bump g is 1 at its centre, and nowhere 0."""
+    below, at = (GMix().masks(np.array([lam]), SHAPE, rng=np.random.default_rng(0)).mask for lam in (0.5 - 1e-12, 0.5))
+    assert below.max() == 1
+    assert at.min() == 0
+    np.testing.assert_allclose(at, 1 - below, atol=1e-9)
 
 
 def test_a_box_law_needs_no_box_where_the_side_is_one_pixel():
