@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from scipy import special
 
 Array = np.ndarray
+_TINY = 1e-100
 
 
 def interval_moments(alpha: float, edges: Float64[Array, " n1"], powers: int) -> Float64[Array, "p n"]:
@@ -42,15 +43,16 @@ def gauss(
         right = alpha - 1 if high == 1.0 else 0.0
         t, w = special.roots_jacobi(order, right, left)
         lam = low + (high - low) * (t + 1) / 2
-        rest = np.ones_like(lam)
+        rest, log = np.ones_like(lam), np.zeros_like(lam)
         if low > 0.0:
             rest = rest * (lam / high) ** (alpha - 1)  # divided by its maximum against underflow at large alpha
+            log += (alpha - 1) * np.log(lam)
         if high < 1.0:
             rest = rest * ((1 - lam) / (1 - low)) ** (alpha - 1)
-        nodes[k] = lam
-        if low > 0.0 and high < 1.0 and not rest.max() > 0:  # the two factors, largest at opposite ends, underflow
-            log = (alpha - 1) * np.log(lam * (1 - lam))
+            log += (alpha - 1) * np.log1p(-lam)
+        if rest.max() < _TINY:  # the two factors, largest at opposite ends, underflow together
             rest = np.exp(log - log.max())
+        nodes[k] = lam
         total = (w * rest).sum()
         weights[k] = mass[k] * w * rest / total
     return nodes, weights
