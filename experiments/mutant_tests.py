@@ -149,7 +149,8 @@ def measured(project: Project, server: Server) -> list[Measured]:
         if not kept.exists():
             answer = server.ask(files=[file], tests=[], measure=list(project.files), stop=False)
             if answer["code"] != 0:
-                raise RuntimeError(f"expected tests that pass on the code as it is, got from {file}: {answer}.")
+                said = answer.get("output", f"a process that ended with {answer['signal']}")
+                raise RuntimeError(f"expected tests that pass on the code as it is, got from {file}: {said}")
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text(json.dumps(answer), encoding="utf-8")
             print(f"{file}: {len(answer['seconds'])} tests, {sum(answer['seconds'].values()):.0f} s", flush=True)

@@ -78,6 +78,7 @@ def test_nothing_is_refined_where_one_rule_is_exact():
         np.testing.assert_array_equal(refined(alpha, EDGES, order), EDGES)
     for alpha in (0.3, 50.0):
         np.testing.assert_array_equal(refined(alpha, WHOLE, 16), WHOLE)
-    for alpha, order in ((9.0, 16), (8.0, 15), (4.5, 16)):
-        assert len(refined(alpha, EDGES, order)) > len(EDGES)
-    assert len(refined(2.5, np.array([0.0, 0.5, 1.0]), 16)) > 3
+    halves = np.array([0.0, 0.5, 1.0])
+    np.testing.assert_array_equal(refined(8.0, halves, 16), halves)
+    for alpha, order in ((9.0, 16), (8.0, 15), (7.9, 16)):
+        assert len(refined(alpha, halves, order)) > 3
