@@ -56,7 +56,7 @@ def mutants(file: str, source: str) -> list[Mutant]:
         if source[low:high] == wrapper.module.code_for_node(site.node):
             code = source[:low] + wrapper.module.code_for_node(site.mutated) + source[high:]
         else:  # over lines whose indent the node itself does not hold; slower
-            code = wrapper.module.deep_replace(site.node, site.mutated).code  # type: ignore[arg-type]
+            code = wrapper.module.deep_replace(site.node, site.mutated).code
         try:
             compile(code, file, "exec")
         except SyntaxError:
@@ -108,8 +108,8 @@ class _Visitor(cst.CSTVisitor):
                 start, end = min(start, low), max(end, high)
             for mutated in _mutated(node):
                 place: Any = self.get_metadata(WhitespaceInclusivePositionProvider, node)
-                low, high = (place.start.line, place.start.column), (place.end.line, place.end.column)
-                self.sites.append(_Site(node, mutated, low, high, function, (start, end), self._scopes[-1]))
+                at, to = (place.start.line, place.start.column), (place.end.line, place.end.column)
+                self.sites.append(_Site(node, mutated, at, to, function, (start, end), self._scopes[-1]))
         return True
 
     def on_leave(self, original_node: cst.CSTNode) -> None:

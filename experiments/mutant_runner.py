@@ -20,7 +20,7 @@ from typing import Any
 from experiments.mutant_tests import Lines, Measured, Mutant, Project, Server, first, grouped
 
 QUICK = 2.5  # seconds of tests in the first attempt at a mutant
-CHECKED = 12.0  # seconds of tests with the type checker
+CHECKED = 5.0  # seconds of tests with the type checker
 PASSED, FAILED, NOTHING = 0, 1, 5  # status of pytest; of the others a file that cannot be imported has 2 or 4
 
 

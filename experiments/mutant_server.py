@@ -95,7 +95,7 @@ def replace(file: Path, source: str) -> None:
             raise OSError("the compiled file is that of another text")
         return stats(self, path)
 
-    kind.get_data, kind.path_stats = get_data, path_stats  # type: ignore[method-assign,assignment]
+    kind.get_data, kind.path_stats = get_data, path_stats  # type: ignore[method-assign]
 
 
 def run(task: Mapping[str, Any], folder: Path) -> dict[str, Any]:

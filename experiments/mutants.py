@@ -57,7 +57,7 @@ class Config:
         "test_taylor.py", "test_calibration.py", "test_mix_transform.py", "test_compare.py", "test_first_layer.py",
         "test_linear_models.py", "test_distance.py", "test_proportions.py",
     )  # fmt: skip
-    seconds: float = 60.0
+    seconds: float = 10.0
     longest: float = 6.0
     share: float = 0.9
 

@@ -1,4 +1,4 @@
-"""Integrals and Gauss rules under the Beta law of lam, interval by interval, against SciPy's quadrature and each other."""
+"""Integrals and Gauss rules under the Beta law of lam, interval by interval, against SciPy and each other."""
 
 from __future__ import annotations
 
