@@ -57,6 +57,7 @@ def test_limit():
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
+    pytest.importorskip("coverage", reason="needs the extra mutation")
     root = tmp_path_factory.mktemp("toy")
     (root / "toy.py").write_text(CODE, encoding="utf-8")
     (root / "test_toy.py").write_text(TESTS, encoding="utf-8")

@@ -170,3 +170,13 @@ def test_atoms_hold_the_beta_law_at_large_alpha(strategy, alpha):
     atoms = replace(strategy, alpha=alpha).atoms((4, 4))
     assert atoms.tilt @ atoms.weight == pytest.approx(1, rel=1e-11)
     assert atoms.weight @ (atoms.lam * (1 - atoms.lam)) == pytest.approx(alpha / (4 * alpha + 2), rel=1e-11)
+
+
+@pytest.mark.parametrize("strategy", [CutMix(alpha=1e5), HMix(alpha=1e5), HMix(alpha=1e5, box="inside")], ids=str)
+@pytest.mark.parametrize("law", ["exact", "paper"])
+def test_moments_at_large_alpha_are_those_of_the_atoms(strategy, law):
+    """Intervals of lam without probability come first; those after them count."""
+    q, p = strategy.atoms((4, 5)).partner(law)
+    moments, flat = strategy.moments((4, 5), law=law), q.reshape(len(q), -1)
+    np.testing.assert_allclose(moments.mean.ravel(), p @ flat, rtol=1e-9)
+    np.testing.assert_allclose(moments.second.dense(), (flat.T * p) @ flat, rtol=1e-9)
