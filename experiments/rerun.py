@@ -35,6 +35,7 @@ from experiments.train import Execution, train
 MODULES = {name: name for name in (*tables.EXPERIMENTS, *tables.STUDIES)} | {
     "order_ladder_runs": "order_ladder",
     "gradient_products_runs": "gradient_products",
+    "mutants": "mutants",
     "accuracy_gpu": "accuracy",
     "accuracy_imagenet": "accuracy",
 }

@@ -25,6 +25,7 @@ from experiments import (
     tables_gap,
     tables_generalization,
     tables_laws,
+    tables_mutants,
     tables_numerics,
     tables_order_ladder,
     tables_products,
@@ -48,7 +49,7 @@ STUDIES = (
     "numerical_errors", "fuzz_readers", "reruns", "branch_coverage",
 )  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks", "bench_graph")
-OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs")
+OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs", "mutants")
 
 
 def load(folder: Path, names: Sequence[str] = EXPERIMENTS) -> Records:
@@ -122,6 +123,7 @@ def blocks(records: Records) -> dict[str, str]:
         **tables_coverage.blocks(records),
         **tables_reruns.blocks(records),
         **tables_numerics.blocks(records),
+        **tables_mutants.blocks(records),
         **tables_theory_training.blocks(records),
         **{f"caption-{name.replace('_', '-')}": text for name, text in make.captions(records).items()},
     }

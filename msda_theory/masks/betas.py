@@ -9,6 +9,7 @@ from jaxtyping import Float64
 from scipy import special
 
 Array = np.ndarray
+_TINY = 1e-100
 
 
 def interval_moments(alpha: float, edges: Float64[Array, " n1"], powers: int) -> Float64[Array, "p n"]:
@@ -35,18 +36,25 @@ def gauss(
     mass = interval_moments(alpha, edges, 0)[0]
     nodes, weights = np.empty((len(mass), order)), np.empty((len(mass), order))
     for k, (low, high) in enumerate(pairwise(edges)):
+        if mass[k] == 0:  # far out at large alpha, where the Jacobi weights overflow
+            nodes[k], weights[k] = (low + high) / 2, 0.0
+            continue
         left = alpha - 1 if low == 0.0 else 0.0
         right = alpha - 1 if high == 1.0 else 0.0
         t, w = special.roots_jacobi(order, right, left)
         lam = low + (high - low) * (t + 1) / 2
-        rest = np.ones_like(lam)
+        rest, log = np.ones_like(lam), np.zeros_like(lam)
         if low > 0.0:
             rest = rest * (lam / high) ** (alpha - 1)  # divided by its maximum against underflow at large alpha
+            log += (alpha - 1) * np.log(lam)
         if high < 1.0:
             rest = rest * ((1 - lam) / (1 - low)) ** (alpha - 1)
+            log += (alpha - 1) * np.log1p(-lam)
+        if rest.max() < _TINY:  # the two factors, largest at opposite ends, underflow together
+            rest = np.exp(log - log.max())
         nodes[k] = lam
         total = (w * rest).sum()
-        weights[k] = mass[k] * w * rest / total if total > 0 else mass[k] / order
+        weights[k] = mass[k] * w * rest / total
     return nodes, weights
 
 

@@ -10,7 +10,11 @@ def _tables(records: Records) -> list[Table]:
     result = records["fuzz_readers"]["result"]
     rows = [
         {
-            **{name: row[name] for name in ("reader", "cases", "over_legitimate", "slowest_s", "slowest")},
+            "constant": row["constant"] / 2**20,
+            **{
+                name: row[name]
+                for name in ("reader", "cases", "large", "factor", "share_of_bound", "slowest_s", "slowest")
+            },
             "read": row["outcomes"].get("read", 0),
             "refused": row["outcomes"].get("refused", 0),
             "otherwise": row["cases"] - row["outcomes"].get("read", 0) - row["outcomes"].get("refused", 0),
@@ -25,15 +29,19 @@ def _tables(records: Records) -> list[Table]:
             (
                 Column("reader", "reader"),
                 Column("cases", "cases", 0),
+                Column("large", "of large files", 0),
                 Column("read", "read", 0),
                 Column("refused", "refused", 0),
                 Column("otherwise", "otherwise", 0),
-                Column("over_legitimate", f"memory beyond {result['constant'] / 2**20:.0f} MiB, of the legitimate", 2),
+                Column("factor", "factor", 0),
+                Column("constant", "constant (MiB)", 0),
+                Column("share_of_bound", "largest share of the bound", 2),
                 Column("slowest_s", "slowest (s)", 3),
                 Column("slowest", "fault of the slowest"),
             ),
             "Read: what came back is what the file holds. Refused: an error that names the file and says what to do. "
-            "Otherwise: a crash, a hang, another error, too much memory, or something run.",
+            "Otherwise: a crash, a hang, another error, too much memory, or something run. Bound of the memory: factor "
+            "times the legitimate size, plus the constant.",
         )
     ]
 
