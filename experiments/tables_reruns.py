@@ -21,7 +21,7 @@ def sentence(record: Record) -> str:
     text = f"{len(same)} of the {len(rows)} records {', '.join(f'`{n}`' for n in names)}{which} come again to the bit"
     others = [r for r in rows if not (r["identical"] or r["beyond"] or r.get("refused"))]
     if others:
-        text += f", {len(others)} within {max(r['largest'] for r in others):.1e} of a number"
+        text += f", {len(others)} but for rounding"
     text += f", {len(beyond)} differ by more than rounding" if beyond else ", none differs by more than rounding"
     text += f", {len(refused)} could not be made again" if refused else ""
     numbers = sum(r["numbers"] for r in rows)
@@ -31,14 +31,16 @@ def sentence(record: Record) -> str:
 def table(record: Record) -> str:
     """One line a record, as Markdown."""
     lines = [
-        "| record | made at | numbers | other values | differ | by more than rounding | largest relative difference |",
-        "|---|---|" + "--:|" * 5,
+        "| record | made at | numbers | other values | differ | by more than rounding | largest relative difference "
+        "| where |",
+        "|---|---|" + "--:|" * 5 + "---|",
     ]
     for row in record["result"]["rows"]:
         if row.get("refused"):
-            lines.append(f"| `{row['record']}` | refused: {row['refused'].replace('|', '/')} |" + " |" * 5)
+            lines.append(f"| `{row['record']}` | refused: {row['refused'].replace('|', '/')} |" + " |" * 6)
             continue
         counts = " | ".join(f"{row[k]:,}" for k in ("numbers", "others", "differ", "beyond"))
         largest = f"{row['largest']:.1e}" if row["differ"] else ""
-        lines.append(f"| `{row['record']}` | `{row['commit']}` | {counts} | {largest} |")
+        place = f"`{row['place'].removeprefix('result.')}`" if row["differ"] else ""
+        lines.append(f"| `{row['record']}` | `{row['commit']}` | {counts} | {largest} | {place} |")
     return "\n".join(lines)

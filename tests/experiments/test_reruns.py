@@ -58,7 +58,7 @@ def test_a_record_that_is_refused_is_a_row_and_the_others_are_made(tmp_path):
     )
     line = next(x for x in tables_reruns.table(made).splitlines() if "`broken`" in x)
     assert "refused: ValueError: expected versions" in line
-    assert {x.count("|") for x in tables_reruns.table(made).splitlines()} == {8}
+    assert {x.count("|") for x in tables_reruns.table(made).splitlines()} == {9}
     (table,) = section.SECTION.tables({"reruns": made})
     shown = [c.show(table.frame.iloc[0]) for c in table.columns]
     assert any("expected versions by the names" in text for text in shown)
