@@ -148,7 +148,9 @@ def _factory(text: str) -> Callable[..., Any]:
             "folder on PYTHONPATH."
         ) from error
     except AttributeError as error:
-        raise ValueError(f"the module of --model {text} has no {function!r} ({error}); correct the name.") from error
+        raise ValueError(
+            f"the module of --model {text} has no {function!r} ({error}); correct the function's name."
+        ) from error
     if not callable(make):
         raise TypeError(
             f"expected --model {text} to name a function or a class that makes the model, got {type(make).__name__}; "

@@ -460,7 +460,7 @@ def test_weights_of_the_trainer_bring_their_normalisation(tmp_path):
         ("own_nets:", ValueError, "expected --model as module:function"),
         ("own_nets:smooth()", ValueError, "expected --model as module:function"),
         ("no_such_place.nets:smooth", ValueError, "of --model no_such_place.nets:smooth does not import"),
-        ("own_nets:smoth", ValueError, r"--model own_nets:smoth has no 'smoth' .*; correct the name\."),
+        ("own_nets:smoth", ValueError, r"--model own_nets:smoth has no 'smoth' .*; correct the function's name\."),
         ("own_nets:number", TypeError, "to name a function or a class that makes the model, got int"),
         ("own_nets:needy", ValueError, r"factory that needs no arguments, or of .*, which needs \['depth'\]"),
         ("own_nets:no_module", TypeError, "to return a torch.nn.Module, got OrderedDict"),
