@@ -6,6 +6,7 @@ it ends or stops answering is an outcome as well, which `experiments.fuzz_reader
 
 from __future__ import annotations
 
+import codecs
 import ctypes
 import gc
 import hashlib
@@ -202,6 +203,7 @@ def main() -> None:
     torch.set_num_threads(1)
     limit = LIMIT + _memory("VmSize")
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    codecs.lookup("raw_unicode_escape")  # Python imports a codec when it is first used; texts of pickles have this one
     sys.addaudithook(fuzz_hook.look)
     tracemalloc.start()
     home, bench = tempfile.mkdtemp(prefix="fuzz"), None

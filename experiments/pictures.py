@@ -83,10 +83,10 @@ def read_picture(path: Path, size: int, rng: np.random.Generator | None = None) 
             content = read_whole(path)
             if _scans(content) > _SCANS:
                 raise ValueError(f"it is a JPEG file of more than {_SCANS} scans")
+            _bounded(_webp_size(content), len(content))  # Pillow takes memory for all of them as it opens the file
             with Image.open(io.BytesIO(_plain_png(content)), formats=_FORMATS) as image:
                 width, height = image.size
-                if width * height > min(_PIXELS, _DENSEST * len(content) + _FREE):
-                    raise ValueError(f"{width} x {height} pixels are more than {_PIXELS}, or than its length can hold")
+                _bounded((width, height), len(content))
                 if any(tile[0] == "bmp_rle" for tile in image.tile):  # decoded byte by byte, in Python
                     raise ValueError("it is a BMP file with run lengths; save it as PNG")
                 box = _centre_box(width, height) if rng is None else _random_box(width, height, rng)
@@ -101,6 +101,28 @@ def read_picture(path: Path, size: int, rng: np.random.Generator | None = None) 
     pixels = np.asarray(rgb).transpose(2, 0, 1)
     mirrored = rng is not None and rng.random() < 0.5
     return np.ascontiguousarray(pixels[:, :, ::-1] if mirrored else pixels)
+
+
+def _bounded(size: tuple[int, int], length: int) -> None:
+    """Raise if a file of ``length`` bytes may not have so many pixels."""
+    width, height = size
+    if width * height > min(_PIXELS, _DENSEST * length + _FREE):
+        raise ValueError(f"{width} x {height} pixels are more than {_PIXELS}, or than its length can hold")
+
+
+def _webp_size(content: bytes) -> tuple[int, int]:
+    """Width and height that a WebP file declares, in its first chunk (RFC 9649, 2.5 to 2.7); (0, 0) of other files."""
+    if not (content.startswith(b"RIFF") and content[8:12] == b"WEBP"):
+        return 0, 0
+    if content[12:16] == b"VP8X":
+        return 1 + int.from_bytes(content[24:27], "little"), 1 + int.from_bytes(content[27:30], "little")
+    if content[12:16] == b"VP8L":
+        packed = int.from_bytes(content[21:25], "little")
+        return 1 + (packed & 0x3FFF), 1 + (packed >> 14 & 0x3FFF)
+    if content[12:16] == b"VP8 ":
+        width, height = (int.from_bytes(content[k : k + 2], "little") & 0x3FFF for k in (26, 28))
+        return width, height
+    raise ValueError("it is a WebP file that does not begin with its picture")
 
 
 def _plain_png(content: bytes) -> bytes:

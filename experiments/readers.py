@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import io
 import math
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ Pictures = tuple[UInt8[Array, "m C H W"], Int64[Array, " m"]]
 _CHUNK = 256  # CIFAR records read at once: few, so that a file and its images are all that is in memory
 _CLASSES = 2**16  # of an npz file without class names, at most: a broken label makes no list of a billion
 _NAMES = 2**20  # bytes of a list of class names, at most
+_LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")  # as str.splitlines parts them
 _KINDS = {"x": "uint8", "y": "integers", "class_names": "text"}
 
 
@@ -191,10 +193,11 @@ def class_names(path: Path, classes: int) -> tuple[str, ...]:
     """
     if not path.exists() and not path.is_symlink():
         return tuple(map(str, range(classes)))
-    text = read_whole(path) if file_size(path) <= _NAMES else b""
-    names = tuple(line.strip() for line in text.decode(errors="replace").splitlines() if line.strip())
-    if len(names) != classes or not all(is_name(n) and "\N{REPLACEMENT CHARACTER}" not in n for n in names):
-        raise ValueError(f"{path}: expected {classes} class names in UTF-8, one a line, got {len(names)}; delete it.")
+    text = (read_whole(path) if file_size(path) <= _NAMES else b"").decode(errors="replace")
+    count = sum(1 for line in _LINE.finditer(text) if line[0].strip())  # before a text is made of each
+    names = tuple(line[0].strip() for line in _LINE.finditer(text) if line[0].strip()) if count == classes else ()
+    if count != classes or not all(is_name(n) and "\N{REPLACEMENT CHARACTER}" not in n for n in names):
+        raise ValueError(f"{path}: expected {classes} class names in UTF-8, one a line, got {count}; delete it.")
     return names
 
 

@@ -141,6 +141,41 @@ def test_a_bmp_with_run_lengths_is_refused(tmp_path):
         pictures.read_picture(tmp_path / "a.bmp", 8)
 
 
+@pytest.mark.parametrize("first", [b"VP8X", b"VP8L", b"VP8 "])
+def test_a_webp_that_declares_millions_of_pixels_is_refused_before_it_is_opened(tmp_path, monkeypatch, first):
+    """Pillow takes eight bytes for every pixel of the canvas when it opens the file, whatever it holds."""
+    pixels = np.random.default_rng(0).integers(256, size=(37, 53, 4)).astype(np.uint8)
+    image = Image.fromarray(pixels if first == b"VP8X" else pixels[..., :3])
+    path, file = tmp_path / "p.webp", io.BytesIO()
+    image.save(file, "WEBP", lossless=first == b"VP8L", exif=b"Exif" if first == b"VP8X" else b"")
+    content = bytearray(file.getvalue())
+    assert content[12:16] == first
+    assert pictures._webp_size(bytes(content)) == (53, 37)
+    path.write_bytes(content)
+    assert pictures.read_picture(path, 8).shape == (3, 8, 8)
+    start = {b"VP8X": 24, b"VP8L": 21, b"VP8 ": 26}[first]
+    content[start : start + 4] = b"\xff\x3f\xff\x3f" if first != b"VP8L" else b"\xff\xff\xff\x0f"
+    path.write_bytes(content)
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened"))
+    with pytest.raises(ValueError, match=r"\d+ x \d+ pixels are more than \d+, or than its length can hold"):
+        pictures.read_picture(path, 8)
+
+
+def test_a_webp_of_unknown_beginning_is_refused(tmp_path):
+    path = tmp_path / "p.webp"
+    path.write_bytes(b"RIFF\x20\0\0\0WEBPANIM" + bytes(28))
+    with pytest.raises(ValueError, match="it is a WebP file that does not begin with its picture"):
+        pictures.read_picture(path, 8)
+
+
+def test_too_many_class_names_are_counted_and_not_kept(tmp_path, traced):
+    path = tmp_path / "names.txt"
+    path.write_text("a\n" * 2**19, encoding="utf-8")
+    with pytest.raises(ValueError, match="expected 10 class names in UTF-8, one a line, got 524288; delete it"):
+        readers.class_names(path, 10)
+    assert traced() < 4 * 2**20
+
+
 @pytest.mark.parametrize(("kind", "match"), [(b"Pf", "its pixels are numbers of any size"), (b"PF", "cannot identify")])
 def test_a_picture_of_numbers_is_refused(tmp_path, kind, match):
     """It was read as zeros."""
