@@ -13,7 +13,7 @@ end of the process, an answer that takes longer than the limit, whatever a reade
 the file declares where its headers agree with each other and with its length, and what was read;
 `experiments.fuzz_worker.watched` says how memory is measured.
 
-Check, which must hold: all cases are right, at least so many different ones as asked for. Cost: tens of minutes of two
+Check, which must hold: all cases are right, at least so many different ones as asked for. Cost: 6 minutes on two
 cores, most of it for large files and for contents that take memory. Linux only. Record: ``fuzz_readers.json``.
 """
 
