@@ -16,8 +16,10 @@ def blocks(records: dict[str, Record]) -> dict[str, str]:
 def sentence(record: Record) -> str:
     """The share of all."""
     total, version = record["result"]["total"], record["result"]["version"]
+    whole = record["config"]["tests"] == ["tests"]
+    tests = "The suite" if whole else "A part of the suite (the files and folders that the record names)"
     return (
-        f"The suite runs {total['statements'] - total['missing']:,} of {total['statements']:,} lines of the package "
+        f"{tests} runs {total['statements'] - total['missing']:,} of {total['statements']:,} lines of the package "
         f"and takes {total['branches'] - total['missing_branches']:,} of {total['branches']:,} branches: "
         f"{total['percent']:.2f} % together (coverage.py {version})."
     )

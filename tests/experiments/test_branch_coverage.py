@@ -32,8 +32,10 @@ def test_counts_are_added_over_files_and_folders():
 
 
 def test_the_page_says_what_was_counted():
-    record = {"result": summary(REPORT, 90.0)}
+    record = {"config": {"tests": ["tests"]}, "result": summary(REPORT, 90.0)}
     assert tables_coverage.sentence(record).startswith("The suite runs 14 of 15 lines of the package and takes 4 of 5")
+    part = {**record, "config": {"tests": ["tests/masks"]}}
+    assert tables_coverage.sentence(part).startswith("A part of the suite (the files and folders that")
     assert "| `masks/` | 15 | 1 | 5 | 1 | 90.0 % |" in tables_coverage.table(record)
 
 
