@@ -7,11 +7,13 @@ from reporting.section import Column, Records, Section, Table, flat
 
 
 def _tables(records: Records) -> list[Table]:
+    rows = records["reruns"]["result"]["rows"]
+    refused = (Column("refused", "refused"),) if any(row.get("refused") for row in rows) else ()
     return [
         Table(
             "reruns",
             "Records made again from what they say of themselves",
-            flat(records["reruns"]["result"]["rows"]),
+            flat(rows),
             (
                 Column("record", "record"),
                 Column("commit", "made at"),
@@ -20,7 +22,7 @@ def _tables(records: Records) -> list[Table]:
                 Column("differ", "differ", 0),
                 Column("beyond", "by more than rounding", 0),
                 Column("place", "where most"),
-                Column("refused", "refused"),
+                *refused,
             ),
             "Compared: all numbers and other values of the result but times. Differ: other in at least one bit.",
         )
