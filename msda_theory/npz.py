@@ -26,7 +26,7 @@ RATIO = 1032  # the most that deflate can shrink data
 Shapes = Mapping[str, tuple[int, ...]]
 
 _BLOCK = 2**20  # bytes read at once
-_TEXT = 2**22  # bytes of an array of text, at most: 21,000 names of 48 letters
+_TEXT = 2**21  # bytes of an array of text, at most: 10,000 names of 48 letters
 _DIRECTORY = 2**17  # bytes of a zip file's list of entries, at most: each of 46 bytes becomes an object of 700
 _BROKEN = (
     *(OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, struct.error, ValueError, OverflowError),
@@ -73,7 +73,7 @@ def read_npz(
     Args:
         path: the file.
         kinds: by the name of an array what it may hold: "uint8", "integers", "numbers" or "text" (up to 999 letters
-            each and 4 MiB in all, since zeros that deflate to nothing are text as well).
+            each and 2 MiB in all, since zeros that deflate to nothing are text as well).
         fit: called with the path and the shapes that the arrays declare, before any is read; raises if they do not fit
             together, so that one of them cannot be large alone.
 

@@ -45,7 +45,7 @@ def array(descr, shape, data, order="False"):
     ("descr", "match"),
     [
         ("<U9999", "class_names: expected text, got dtype"),
-        ("<U999", "expected text of at most 4194304 bytes, got 5994"),
+        ("<U999", "expected text of at most 2097152 bytes, got 5994"),
     ],
 )
 def test_long_class_names_of_zeros_take_no_memory(tmp_path, traced, descr, match):

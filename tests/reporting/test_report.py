@@ -176,9 +176,9 @@ def test_a_section_is_added_with_one_file(tmp_path, monkeypatch):
 def test_of_two_records_the_later_one_counts(tmp_path):
     for folder, date in (("a", "2026-01-02"), ("b", "2026-01-03"), ("c", "2026-01-01")):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "x.json").write_text(json.dumps({"config": {}, "result": folder, "date": date}))
+        (tmp_path / folder / "x.json").write_text(json.dumps({"config": {}, "result": {"of": folder}, "date": date}))
     folders = [tmp_path / f for f in "abc"]
-    assert find_records(folders, ("x", "y"))["x"].record["result"] == "b"
+    assert find_records(folders, ("x", "y"))["x"].record["result"] == {"of": "b"}
     assert list(find_records(folders, ("y",))) == []
 
 
