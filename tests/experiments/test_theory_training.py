@@ -108,7 +108,7 @@ def test_wrong_runs_are_refused(tiny):
     _, _, folder = tiny
     record = read_record(folder / "theory_training" / "msda-cutmix-softplus-0.json")
     wrong = record | {"result": record["result"] | {"weights_sha256": "0"}}
-    with pytest.raises(ValueError, match="holds other weights than its record"):
+    with pytest.raises(ValueError, match="does not hold the weights of its record; delete both"):
         load_network(wrong, folder / "theory_training")
 
 
