@@ -25,7 +25,8 @@ def sentence(record: Record) -> str:
     text += f", {len(beyond)} differ by more than rounding" if beyond else ", none differs by more than rounding"
     text += f", {len(refused)} could not be made again" if refused else ""
     numbers = sum(r["numbers"] for r in rows)
-    return f"{text} ({numbers:,} numbers; {record['machine']}; `{record['command']}`)."
+    code = f"code of `{str(record['commit'])[:8]}`"
+    return f"{text} ({numbers:,} numbers; {code}; {record['machine']}; `{record['command']}`)."
 
 
 def table(record: Record) -> str:

@@ -34,7 +34,7 @@ SECTION = Section(
     order=145,
     title="Do the records come again?",
     text=(
-        "Every record holds what is needed to make it again. Those listed here were, by the code of today, "
+        "Every record holds what is needed to make it again. Those listed here were, by the code of a later commit, "
         "and compared with the committed ones number by number.",
     ),
     records=("reruns",),
