@@ -66,13 +66,10 @@ class Axis:
         return self._sums(v, self.first, self.last, axis)
 
     def overlaps(self) -> Float64[Array, " Q"]:
-        """Number of covered pairs (j, j + p), averaged over positions, for each displacement p [2L-1]."""
-        p = np.abs(np.arange(1 - self.length, self.length))
-        if self.cyclic:
-            side = self.size[0]
-            together = np.maximum(side - p, 0) + np.maximum(side - (self.length - p), 0)
-            return (self.length - p) * together / self.length
-        return np.maximum(self.size[:, None] - p, 0).mean(axis=0)
+        """Of boxes that wrap: covered pairs (j, j + p), averaged over positions, for each displacement p [2L-1]."""
+        p, side = np.abs(np.arange(1 - self.length, self.length)), self.size[0]
+        together = np.maximum(side - p, 0) + np.maximum(side - (self.length - p), 0)
+        return (self.length - p) * together / self.length
 
     def _sums(self, u: Array, low: Array, high: Array, axis: int) -> Array:
         if self.cyclic:

@@ -73,6 +73,14 @@ def test_refined_intervals_are_as_narrow_as_stated(alpha):
     assert ((1 - low[inner]) <= 4 * (1 - high[inner]) * (1 + 1e-12)).all()
 
 
+def test_refined_intervals_are_no_narrower_than_they_must_be():
+    """Four standard deviations where that is the limit, a ratio of 4 where this is."""
+    halves = np.array([0.0, 0.5, 1.0])
+    assert np.diff(refined(200.0, halves, 16)).max() == pytest.approx(2 / np.sqrt(401), rel=1e-12)
+    small = refined(0.3, np.array([0.0, 1e-4, 0.5, 1.0]), 16)
+    np.testing.assert_allclose(small[:5], [0, 1e-4, 4e-4, 16e-4, 64e-4], rtol=1e-12)
+
+
 def test_nothing_is_refined_where_one_rule_is_exact():
     for alpha, order in ((1.0, 2), (1.0, 16), (8.0, 16), (3.0, 6)):
         np.testing.assert_array_equal(refined(alpha, EDGES, order), EDGES)

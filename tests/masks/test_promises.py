@@ -8,6 +8,7 @@ import naive
 import numpy as np
 import pytest
 
+from msda_theory.masks.base import Strategy
 from msda_theory.masks.batches import MaskBatch
 from msda_theory.masks.betas import interval_moments
 from msda_theory.masks.choice import Choice
@@ -40,6 +41,41 @@ def test_moments_name_their_method_and_an_error_of_rounding(strategy, method, er
     assert provenance.method == method
     assert 0 <= provenance.error <= error
     assert (provenance.error > 0) == (error > 0)
+
+
+@pytest.mark.parametrize("strategy", [CutMix(), HMix(), HMix(box="inside")], ids=lambda s: s.name)
+def test_box_laws_state_the_rounding_of_their_sums(strategy):
+    assert strategy.moments(SHAPE).provenance.error == BOXES
+    assert strategy.moments(SHAPE, law="paper").provenance.error == BOXES
+
+
+class Bare(Strategy):
+    """A strategy of a user, no dataclass: a sampler and nothing else."""
+
+    def masks(self, lam, shape, *, rng):
+        return MaskBatch(np.broadcast_to(lam[:, None, None], (len(lam), *shape)), lam)
+
+
+@pytest.mark.parametrize(
+    ("shape", "draws"), [((4, 5), 20_000), ((1, 2000), 16_777), ((2000, 1), 16_777), ((190, 190), 1_000)], ids=str
+)
+def test_moments_without_a_closed_form_take_as_many_draws_as_stated(shape, draws):
+    """20,000; fewer where 8 bytes for each pixel and draw would be over 256 MB (2^25 numbers); at least 1,000."""
+    moments = Bare().moments(shape, rng=np.random.default_rng(0))
+    assert moments.provenance.detail == f"{draws} draws"
+    assert moments.mean.shape == shape
+
+
+def test_a_strategy_without_alpha_has_uniform_label_weights():
+    lam = Bare().sample(5, SHAPE, rng=np.random.default_rng(0)).lam
+    np.testing.assert_array_equal(lam, Mixup(alpha=1.0).sample(5, SHAPE, rng=np.random.default_rng(0)).lam)
+    assert Bare().name == "bare"
+
+
+def test_a_default_that_is_equal_and_not_the_same_is_no_part_of_a_name():
+    assert Mixup(alpha=float("1")).name == "mixup"
+    with naive.as_users_run_it():
+        assert Mixup(alpha=1).name == "mixup"
 
 
 @pytest.mark.parametrize("strategy", [Mixup(), CutMix(), HMix(), GMix(), Choice()], ids=lambda s: s.name)
