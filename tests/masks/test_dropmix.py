@@ -153,7 +153,7 @@ def test_the_name_says_it_all(s):
 def test_known_by_name():
     assert strategy("DropMix") == DropMix()
     assert strategy("dropmix", share=1.0) == DropMix(share=1.0)
-    assert DropMix().name == "dropmix"
+    assert DropMix().name == DropMix(alpha=1.0).name == "dropmix"
     assert DropMix(share=0.0, dims="random").name == "dropmix(share=0, dims=random)"
 
 

@@ -13,6 +13,7 @@ from msda_theory.masks.batches import MaskBatch
 from msda_theory.masks.betas import interval_moments
 from msda_theory.masks.choice import Choice
 from msda_theory.masks.cutmix import CutMix
+from msda_theory.masks.dropmix import DropMix
 from msda_theory.masks.gmix import GMix
 from msda_theory.masks.hmix import HMix
 from msda_theory.masks.mixup import Mixup
@@ -28,6 +29,8 @@ METHODS = [
     (CutMix(), "finite sum", BOXES),
     (HMix(), "finite sum", BOXES),
     (GMix(), "quadrature", 1e-11),
+    (DropMix(), "closed form", 1e-15),
+    (DropMix(dims="random"), "closed form", 1e-15),
     (Choice((Mixup(), GMix()), (0.5, 0.5)), "quadrature", 1e-11),
     (Choice((Vanilla(), CutMix()), (0.5, 0.5)), "finite sum", BOXES),
     (Choice((Mixup(), Vanilla()), (0.5, 0.5)), "closed form", 1e-15),
@@ -100,6 +103,12 @@ def test_intervals_that_never_occur_have_no_atoms(strategy):
         assert np.isfinite(values).all()
     np.testing.assert_allclose(atoms.tilt @ atoms.weight, 1, rtol=1e-12)
     np.testing.assert_allclose(atoms.weight.sum(), 1, rtol=1e-12)
+
+
+def test_hmix_has_no_atoms_of_probability_zero():
+    atoms = HMix(alpha=1e5).atoms((4, 4))
+    assert (atoms.weight > 0).all()
+    assert len(atoms.weight) == len(atoms.mask) == len(atoms.lam)
 
 
 def test_a_choice_keeps_tuples_of_what_it_was_given():
