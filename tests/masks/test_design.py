@@ -44,6 +44,7 @@ def test_tables_of_wishes_entry_by_entry():
     flat = wishes.flat(shape, diagonal=0.3, level=0.2)
     exponential = wishes.decaying(shape, near=0.3, far=0.1, length=1.5)
     gaussian = wishes.decaying(shape, near=0.3, far=0.1, length=1.5, power=2.0, periodic=False)
+    plain = wishes.power_law(shape, near=0.3, far=0.1, length=1.5)
     slow = wishes.power_law(shape, near=0.3, far=0.1, length=1.5, power=2.0)
     for py in range(-3, 4):
         for px in range(-5, 6):
@@ -52,6 +53,7 @@ def test_tables_of_wishes_entry_by_entry():
             assert flat[at] == (0.3 if (py, px) == (0, 0) else 0.2)
             assert exponential[at] == pytest.approx(0.1 + 0.2 * math.exp(-on_torus / 1.5), abs=1e-15)
             assert gaussian[at] == pytest.approx(0.1 + 0.2 * math.exp(-(py**2 + px**2) / 1.5**2), abs=1e-15)
+            assert plain[at] == pytest.approx(0.1 + 0.2 / (1 + on_torus / 1.5), abs=1e-15)
             assert slow[at] == pytest.approx(0.1 + 0.2 / (1 + on_torus / 1.5) ** 2, abs=1e-15)
 
 
@@ -60,6 +62,8 @@ def test_lengths_and_powers_are_positive():
         wishes.decaying((3, 3), near=0.3, far=0.1, length=0.0)
     with pytest.raises(ValueError, match=r"expected a length and a power > 0, got 1.0 and -1.0;"):
         wishes.power_law((3, 3), near=0.3, far=0.1, length=1.0, power=-1.0)
+    with pytest.raises(ValueError, match=r"expected a length and a power > 0, got 1.0 and 0.0;"):
+        wishes.power_law((3, 3), near=0.3, far=0.1, length=1.0, power=0.0)
 
 
 # --- wishes that are met ----------------------------------------------------------------------------------------------

@@ -71,6 +71,8 @@ def test_slope_and_inverse_of_the_curve(alpha):
     if alpha >= 0.2:  # near alpha = 0 the curve is flat to rounding
         np.testing.assert_allclose(curve.inverse(curve(r)), r, rtol=0, atol=1e-10)
     assert curve.inverse(np.array([0.6, 0.5, -0.1])).tolist() == [1.0, 1.0, -1.0]
+    beyond = curve.near_one(np.array([-1e-15, 2 + 1e-15]))  # correlations that are wrong by rounding
+    np.testing.assert_array_equal(beyond, curve.near_one(np.array([0.0, 2.0])))
 
 
 # --- moments ----------------------------------------------------------------------------------------------------------
