@@ -148,17 +148,14 @@ class _Problem:
                 if new_value <= here + (gradient * move).sum() + (move**2).sum() / (2 * size) + 1e-18:
                     break
                 size /= 2
-            if new_value > value:  # momentum went uphill: start again from the best point
-                if ahead is best:
+            if new_value >= value:  # momentum led nowhere: start again from the best point
+                if ahead is best:  # down to rounding
                     break
                 ahead, momentum = best, 1.0
                 continue
             after = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
             ahead, momentum = new + (momentum - 1) / after * (new - best), after
-            done = np.abs(new - best).max() < 1e-11 and value - new_value <= 1e-15 * value
             best, value, size = new, new_value, 1.2 * size
-            if done:
-                break
         return best, step
 
     def _coefficient(self, r: Array) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import naive
 import numpy as np
 import pytest
@@ -65,6 +67,17 @@ def test_correlations_that_a_step_took_too_far_count_as_those_at_the_end():
         near = Orthant.of(1.0).slope(r)[1, 2]
         expected = p.weight[1, 2] * (float(Orthant.of(1.0)(np.array(end))) - 1 / 6 - p.target[1, 2]) * near
         assert slope == pytest.approx(expected, rel=1e-12)
+
+
+def test_where_nothing_is_wanted_pairs_start_without_correlation():
+    p = problem("nominal", variance=0.7)
+    weight = p.weight.copy()
+    weight[2, 1] = weight[2, 4] = 0.0
+    r = replace(p, weight=weight).pairwise(p.target + 1 / 6)
+    assert r[2, 1] == r[2, 4] == 0.0
+    assert r[0, 0] == 0.7
+    r[2, 1] = r[2, 4] = float(Orthant.of(1.0).inverse(np.array(p.target[2, 1] + 1 / 6)))
+    np.testing.assert_allclose(Orthant.of(1.0)(r.ravel()[1:]) - 1 / 6, p.target.ravel()[1:], atol=1e-12)
 
 
 @LABELS
