@@ -137,10 +137,11 @@ class _Problem:
         """The covariance, and the number of steps: accelerated projected gradient with restarts and backtracking."""
         r = self._project(start)
         if np.abs(r - start).max() <= 1e-13:
-            return self._tidy(r), 0
-        best, value = r, self._value(r)
+            return r, 0
+        best, value, steps = r, self._value(r), 0
         ahead, momentum, size = r, 1.0, 10 / self.weight.max()  # the slope of S is .1 to .3 but near r = 1
-        for step in range(1, max_steps + 1):
+        while steps < max_steps:
+            steps += 1
             here, gradient = self._value(ahead), self._gradient(ahead)
             while True:
                 new = self._project(ahead - size * gradient)
@@ -148,18 +149,15 @@ class _Problem:
                 if new_value <= here + (gradient * move).sum() + (move**2).sum() / (2 * size) + 1e-18:
                     break
                 size /= 2
-            if new_value > value:  # momentum went uphill: start again from the best point
-                if ahead is best:
-                    return self._tidy(best), step
+            if new_value >= value:  # momentum led nowhere: start again from the best point
+                if ahead is best:  # down to rounding
+                    break
                 ahead, momentum = best, 1.0
                 continue
             after = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
             ahead, momentum = new + (momentum - 1) / after * (new - best), after
-            done = np.abs(new - best).max() < 1e-11 and value - new_value <= 1e-15 * value
             best, value, size = new, new_value, 1.2 * size
-            if done:
-                break
-        return self._tidy(best), step
+        return best, steps
 
     def _coefficient(self, r: Array) -> Array:
         s = self.curve(np.clip(r, -1.0, 1.0))
@@ -178,19 +176,18 @@ class _Problem:
         return gradient
 
     def _project(self, r: Array) -> Array:
-        """The nearest covariance of the given variance: its spectrum lies on a simplex."""
+        """The nearest covariance of the given variance, to the bit: its spectrum lies on a simplex.
+
+        S has no finite slope at r = 1, so that rounding of r(0) = 1 would change the value by its square root.
+        """
         spectrum = fft.fft2(_even(r)).real
         total = self.variance * spectrum.size
         ordered = np.sort(spectrum.ravel())[::-1]
         excess = (np.cumsum(ordered) - total) / np.arange(1, ordered.size + 1)
         cut = excess[np.flatnonzero(ordered > excess)[-1]] if total > 0 else np.inf
-        return fft.ifft2(np.maximum(spectrum - cut, 0.0)).real
-
-    def _tidy(self, r: Array) -> Array:
-        """Symmetric, and of the exact variance."""
-        r = _even(r)
-        r[0, 0] = self.variance
-        return r
+        nearest = _even(fft.ifft2(np.maximum(spectrum - cut, 0.0)).real)
+        nearest[0, 0] = self.variance
+        return nearest
 
 
 def _checked(wanted: Array) -> Shape:

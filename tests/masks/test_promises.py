@@ -77,6 +77,7 @@ def test_a_strategy_without_alpha_has_uniform_label_weights():
 
 def test_a_default_that_is_equal_and_not_the_same_is_no_part_of_a_name():
     assert Mixup(alpha=float("1")).name == "mixup"
+    assert Vanilla(alpha=1.0).name == "vanilla"
     with naive.as_users_run_it():
         assert Mixup(alpha=1).name == "mixup"
 

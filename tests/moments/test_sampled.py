@@ -83,3 +83,12 @@ def test_parts_hold_sixteen_megabytes_or_one_draw():
 def test_a_first_group_of_one_draw_is_a_group():
     operator = Sampled(np.array([0.0, 1.0, 1.0]).reshape(3, 1, 1), None, np.array([5, 6, 6]))
     assert operator.linear_error(np.ones((1, 1))) == pytest.approx(np.sqrt(2 * 2 * (2 / 9) ** 2), rel=1e-14)
+
+
+def test_draws_in_single_precision_are_summed_in_double():
+    single = np.random.default_rng(6).random((N, *SHAPE)).astype(np.float32)
+    found, exact = Sampled(single), Sampled(single.astype(np.float64))
+    np.testing.assert_array_equal(found.dense(), exact.dense())
+    np.testing.assert_array_equal(found.power_means(4), exact.power_means(4))
+    np.testing.assert_array_equal(found.displacement_sums(), exact.displacement_sums())
+    assert found.linear_error(np.ones(SHAPE)) == exact.linear_error(np.ones(SHAPE))
