@@ -41,6 +41,7 @@ KINDS = {
     "equivalent": "no result can differ",
     "rounding": "results differ by less than any tolerance: a limit of rounding, of an iteration, of a quadrature",
     "cost": "only time or memory differ",
+    "choice": "a number that was chosen, and would do as well",
     "text": "a description for readers differs",
     "open": "a test is missing",
 }
@@ -57,7 +58,7 @@ class Config:
         "test_taylor.py", "test_calibration.py", "test_mix_transform.py", "test_compare.py", "test_first_layer.py",
         "test_linear_models.py", "test_distance.py", "test_proportions.py",
     )  # fmt: skip
-    seconds: float = 10.0
+    seconds: float = 5.0
     longest: float = 6.0
     share: float = 0.9
 

@@ -181,8 +181,8 @@ def test_the_mutated_text_is_found_in_place_of_the_file(tmp_path, monkeypatch):
         loaders[0].path_stats(str(own))
 
 
-def named(name: str, seconds: float) -> Measured:
-    return Measured(name, seconds, {"f.py": frozenset({1})}, "")
+def named(name: str, seconds: float, lines: int = 1) -> Measured:
+    return Measured(name, seconds, {"f.py": frozenset(range(lines))}, "")
 
 
 def test_quick_tests_come_first_and_further_cases_of_one_function_later():
@@ -191,6 +191,11 @@ def test_quick_tests_come_first_and_further_cases_of_one_function_later():
     assert [t.name for t in ordered] == ["a[1]", "a[2]", "b[x]", "a[3]", "slow"]
     assert [t.name for t in mutant_tests.first(ordered, 0.25)] == ["a[1]", "a[2]"]
     assert [t.name for t in mutant_tests.first([named("slow", 9.0), named("b", 0.1)], 1.0)] == ["slow"]
+
+
+def test_tests_that_run_few_lines_come_before_those_that_run_many():
+    tests = [named("all", 0.01, 500), named("part", 0.1, 20), named("one", 0.5, 3)]
+    assert [t.name for t in mutant_tests.order(tests)] == ["one", "part", "all"]
 
 
 def test_survivors_meet_their_explanations():
