@@ -284,6 +284,29 @@ def test_equal_seeds_give_equal_numbers_and_other_seeds_do_not(at):
     assert first.r2.mean != second.r2.mean
 
 
+@dataclass(frozen=True)
+class WithoutMoments(CutMix):
+    """Draws alone."""
+
+    def moments(self, shape, *, law="exact", rng=None, draws=None):
+        raise AssertionError("nothing asked for moments")
+
+
+def test_at_the_mask_no_moments_are_taken():
+    model, data = problem()
+    run, same = (
+        expand(model, data, s, at="mask", draws=3, rng=np.random.default_rng(1)) for s in (WithoutMoments(), CutMix())
+    )
+    assert run.total == same.total
+    with pytest.raises(AssertionError, match="nothing asked for moments"):
+        expand(model, data, WithoutMoments(), at="data", draws=3, rng=np.random.default_rng(1))
+
+
+def test_sixty_four_draws_are_the_default():
+    model, data = problem("4x3-1ch")
+    assert expand(model, data, Mixup(), rng=np.random.default_rng(1)).total.n == 64 * len(data)
+
+
 def test_float32_runs_and_agrees():
     model, data = problem()
     truth = {at: expand(model, data, CutMix(), at=at, draws=9, rng=np.random.default_rng(8)) for at in POINTS}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from naive import as_users_run_it
 from torch.nn import functional as F
 
-from msda_theory.losses import FunctionLoss, Logistic, SoftmaxCrossEntropy, Squared, as_loss
+from msda_theory.losses import FunctionLoss, Logistic, Loss, SoftmaxCrossEntropy, Squared, as_loss
 
 
 def softmax_function(f, y):
@@ -182,3 +184,45 @@ def test_as_loss_refuses_reductions(function):
 def test_as_loss_refuses_what_is_not_callable(loss):
     with as_users_run_it(), pytest.raises(TypeError, match="or a callable l"):
         as_loss(loss, 3)
+
+
+@dataclass(frozen=True)
+class ByHand(Loss):
+    """Softmax by hand, its derivatives wrong by a factor."""
+
+    first: float = 1.0
+    second: float = 1.0
+
+    def h(self, f):
+        return f.logsumexp(dim=-1)
+
+    def d1(self, f):
+        return self.first * f.softmax(dim=-1)
+
+    def d2(self, f, v):
+        return self.second * SoftmaxCrossEntropy().d2(f, v)
+
+
+def test_derivatives_of_a_loss_of_ones_own_are_checked():
+    for loss in (ByHand(), ByHand(first=1 + 5e-10), ByHand(second=1 - 5e-10)):
+        assert as_loss(loss, 3) is loss
+    with pytest.raises(ValueError, match=r"expected d1 of ByHand to be the derivative of its h, got a difference of"):
+        as_loss(ByHand(first=1 + 1e-8), 3)
+    with pytest.raises(ValueError, match=r"expected d2 of ByHand to be the derivative of its h, got .*; correct d2"):
+        as_loss(ByHand(second=1 - 1e-8), 3)
+    with pytest.raises(ValueError, match=r"expected d1 of ByHand to be the derivative of its h"):
+        as_loss(ByHand(first=-1.0), 3)
+
+
+@pytest.mark.parametrize("slope", [0.0, 2e-10, 1e-7])
+def test_a_loss_is_affine_in_the_label_up_to_rounding(slope):
+    """A part in y^2 of 1e-9 of the value is rounding; more is another form."""
+
+    def bent(f, y):
+        return softmax_function(f, y) + slope * (y**2).sum(dim=-1)
+
+    if slope < 1e-9:
+        assert isinstance(as_loss(bent, 3), FunctionLoss)
+    else:
+        with pytest.raises(ValueError, match="expected a loss affine in the label, of the form"):
+            as_loss(bent, 3)
