@@ -11,6 +11,7 @@ import pytest
 from msda_theory.masks.base import Strategy
 from msda_theory.masks.batches import MaskBatch
 from msda_theory.masks.betas import interval_moments
+from msda_theory.masks.boxes import lam_edges
 from msda_theory.masks.choice import Choice
 from msda_theory.masks.cutmix import CutMix
 from msda_theory.masks.dropmix import DropMix
@@ -104,6 +105,12 @@ def test_intervals_that_never_occur_have_no_atoms(strategy):
         assert np.isfinite(values).all()
     np.testing.assert_allclose(atoms.tilt @ atoms.weight, 1, rtol=1e-12)
     np.testing.assert_allclose(atoms.weight.sum(), 1, rtol=1e-12)
+
+
+def test_without_a_box_there_is_one_interval_of_lam_whatever_memory_holds(monkeypatch):
+    monkeypatch.setattr(np, "empty", lambda shape, **kwargs: np.full(shape, 0.37, **kwargs))
+    assert lam_edges((4, 5), 0.0).tolist() == [0.0, 1.0]
+    assert lam_edges((4, 5), 0.25).tolist() == pytest.approx([0.0, 0.36, 1.0])
 
 
 def test_hmix_has_no_atoms_of_probability_zero():
