@@ -105,7 +105,7 @@ class DrawLog:
         scale = 1e-5 * (1 + np.abs(self.direction).sum())
         for period in (np.flatnonzero(np.abs(marks[1:] - marks[:1]) < scale) + 1).tolist():
             if len(marks) - period < max(_REPEATS, period) or constant:
-                break
+                return
             if np.abs(marks[period:] - marks[:-period]).max() < scale:
                 raise ValueError(
                     f"expected random draws, got the same {period} again and again in {self.number} calls: does the "

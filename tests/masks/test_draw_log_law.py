@@ -108,16 +108,25 @@ def test_two_partners_of_an_image_are_random():
     assert law.detail == "20 draws in 20 calls; samples that met themselves left out"
 
 
+NEVER = [
+    call(draw.tolist(), [-1 if rest else (i + shift) % B for i, rest in enumerate(still)])
+    for draw, still, shift in zip(
+        np.random.default_rng(6).uniform(0.2, 0.8, (250, B)),
+        np.random.default_rng(7).random((250, B)) > 0.7,
+        np.random.default_rng(8).integers(1, B, 250).tolist(),
+        strict=True,
+    )
+]
+
+
 @pytest.mark.parametrize(
-    ("calls", "met", "probability"), [(per_batch(60), True, 1 / 24), (per_sample(400, 0.7), False, 1 / 4)]
+    ("calls", "met", "probability"),
+    [(per_batch(60), True, 1 / 24), (per_sample(250, 0.7), False, 1 / 4), (NEVER, False, 0.0)],
+    ids=["per-batch", "per-sample", "never"],
 )
 def test_calls_show_whether_samples_met_themselves(calls, met, probability):
-    law = logged(calls).law("mine", 0.0, None)
+    law = logged(calls, together=True).law("mine", 0.0, None)
     assert_law(law, calls, by_10a(calls, probability, met=met))
-    rng = np.random.default_rng(6)
-    shifts = [[-1 if rng.random() > 0.7 else (i + s) % B for i in range(B)] for s in rng.integers(1, B, 400)]
-    never = [call(rng.uniform(0.2, 0.8, B).tolist(), p) for p in shifts]
-    assert_law(logged(never).law("mine", 0.0, None), never, by_10a(never, 0.0, met=False))
 
 
 # --- whether samples met themselves -----------------------------------------------------------------------------
@@ -181,7 +190,9 @@ def test_weights_of_unmixed_draws_lose_the_probability_of_meeting_themselves():
     """Of a sum of 6 a half is unmixed: less 1/5, that is (1/2 - 1/5) / (1 - 1/5) = 3/8 of 6, in the old proportion."""
     weight, mixed = np.array([1.0, 0.5, 2.0, 2.5]), np.array([True, False, True, False])
     wanted = [6 * 5 / 8 / 3, 6 * 3 / 8 / 6, 6 * 5 / 8 * 2 / 3, 6 * 3 / 8 * 5 / 6]
-    np.testing.assert_allclose(_without_self_pairs(weight, mixed, 0.2), wanted, rtol=1e-14)
+    for scale in (1.0, 1 / 6):  # whatever the sum is
+        got = _without_self_pairs(scale * weight, mixed, 0.2)
+        np.testing.assert_allclose(got, scale * np.array(wanted), rtol=1e-14)
     np.testing.assert_allclose(_without_self_pairs(weight, mixed, 0.6), [2, 0, 4, 0], rtol=1e-14)
 
 
