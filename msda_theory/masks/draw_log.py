@@ -57,7 +57,7 @@ class DrawLog:
     @property
     def per_call(self) -> float:
         """Distinct draws that mixed something in a call, on average; 1 for a call that mixed nothing."""
-        counts = np.bincount(np.concatenate(self.call), weights=np.concatenate(self.mixed), minlength=self.number)
+        counts = np.bincount(np.concatenate(self.call), weights=np.concatenate(self.mixed))
         return float(np.maximum(counts, 1).mean())
 
     def add(self, mask: Float32[Array, "G B H W"], own: Float64[Array, "G B"], partner: Array, texture: int) -> None:
@@ -93,7 +93,7 @@ class DrawLog:
     def check_labels(self, labels: str) -> None:
         """Raise if labels are never mixed though images are."""
         own, mixed = np.concatenate(self.own), np.concatenate(self.mixed)
-        if labels == "auto" and mixed.any() and (own > 1 - self.tolerance).all():
+        if labels == "auto" and mixed.any() and (own >= 1 - self.tolerance).all():
             raise ValueError(
                 "the transform mixes images and returns the labels as they were (integer labels only, if it is fed "
                 'such); let it mix them too, or, if training keeps the own label, pass labels="onehot".'
@@ -105,7 +105,7 @@ class DrawLog:
         scale = 1e-5 * (1 + np.abs(self.direction).sum())
         for period in (np.flatnonzero(np.abs(marks[1:] - marks[:1]) < scale) + 1).tolist():
             if len(marks) - period < max(_REPEATS, period) or constant:
-                break
+                return
             if np.abs(marks[period:] - marks[:-period]).max() < scale:
                 raise ValueError(
                     f"expected random draws, got the same {period} again and again in {self.number} calls: does the "
@@ -144,15 +144,15 @@ class DrawLog:
     def law(self, name: str, smoothing: float, self_pairs: bool | None) -> MeasuredLaw:
         """All draws, weighted; docs/theory.md, Eq. (10a)."""
         own, share, mixed, calls = (np.concatenate(v) for v in (self.own, self.share, self.mixed, self.call))
-        weight, note = share / self.number, ""
+        weight, note = share, ""
         random = (np.count_nonzero(self.pairs, axis=1) > 1).any()
         if random and not mixed.all() and mixed.any():
             on = np.zeros(self.number, dtype=bool)  # calls that mixed something
             on[calls[mixed]] = True
-            among = self._calls_with_self_pairs(on) if self_pairs is None else (on if self_pairs else ~(on | ~on))
+            among = self._calls_with_self_pairs(on) if self_pairs is None else on & self_pairs
             if among.any() and self.one_draw:  # the others of the call show the draw, unless all met themselves
                 weight = np.where(mixed | ~on[calls], share, 0.0)
-                weight /= np.bincount(calls, weights=weight)[calls] * self.number
+                weight /= np.bincount(calls, weights=weight)[calls]
                 weight = _without_self_pairs(weight, mixed, 1 / math.factorial(self.batch))
                 note = "; samples that met themselves left out"
             elif among.any():
@@ -180,8 +180,6 @@ class DrawLog:
         unmixed, alone = np.concatenate(self.unmixed), np.concatenate(self.alone)
         b = self.batch
         for calls in (on, np.ones_like(on)):
-            if calls.sum() < 2:
-                continue
             u, a = unmixed[calls] / b, alone[calls]
             phi = float(u.mean())
             error = math.sqrt((a.var() + (2 * b * phi) ** 2 * u.var()) / len(a)) + 1e-12
