@@ -144,5 +144,5 @@ def test_the_sample_that_is_farthest_off_is_shown(deviations, worst):
 def test_the_one_smoothing_is_the_middle_of_values_that_agree():
     assert one_smoothing(np.array([0.25, 0.25]), 0.0) == 0.25
     assert one_smoothing(np.array([0.5, 0.5 + EXACT, 0.5]), EXACT) == 0.5 + EXACT / 2
-    with pytest.raises(ValueError, match="expected one label smoothing, got 0.5 and 0.502; measure"):
+    with pytest.raises(ValueError, match=r"expected one label smoothing, got 0.5 and 0.502; measure"):
         one_smoothing(np.array([0.5, 0.5 + 2 * EXACT, 0.5]), EXACT)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from msda_theory.masks.probes import LabelForm, Probe, Weights, call, diagnose, one_smoothing
+from msda_theory.masks.probes import LabelForm, Probe, call
 
 SHAPE = (3, 5)
 TOLERANCE = 1e-4
