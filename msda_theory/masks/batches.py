@@ -91,7 +91,8 @@ class Atoms:
     Attributes:
         mask: M [N, H, W].
         lam: label weight [N].
-        tilt: density of the paper's law of lam against Beta(alpha, alpha), ``2 lam`` [N]; docs/theory.md, Eq. (2a).
+        tilt: density of the paper's law of lam against Beta(alpha, alpha), ``2 lam`` [N]; docs/theory.md, Eq. (2a). Not
+            a number where that law is empty.
         weight: probabilities [N].
     """
 
@@ -104,9 +105,14 @@ class Atoms:
         """Finite law of q, the weight taken from the partner: atoms [N', H, W] and probabilities [N'].
 
         Exact law: 1 - M with probability lam and M otherwise; paper's law: 1 - M under the tilted weights.
+
+        Raises:
+            ValueError: if the law is unknown, or the paper's is empty.
         """
         check_law(law)
         if law == "paper":
+            if np.isnan(self.tilt).any():
+                raise ValueError('the own label never has weight, so law="paper" is empty; use "exact".')
             return 1 - self.mask, self.weight * self.tilt
         q = np.concatenate([1 - self.mask, self.mask])
         p = np.concatenate([self.weight * self.lam, self.weight * (1 - self.lam)])

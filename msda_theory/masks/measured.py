@@ -45,7 +45,7 @@ class TwoLevelMasks:
 
 
 def compact(mask: Float64[Array, "n H W"]) -> TwoLevelMasks | Float64[Array, "n H W"]:
-    """Masks in the smaller of two forms; values are rounded by at most 2e-6, the rounding of float32 augmenters."""
+    """Masks in the smaller of two forms; values change by at most 4e-6, the rounding of float32 augmenters."""
     mask = np.where(np.abs(mask) < _SNAP, 0.0, np.where(np.abs(mask - 1) < _SNAP, 1.0, mask))
     low, high = mask.min(axis=(1, 2)), mask.max(axis=(1, 2))
     on: Bool[Array, "n H W"] = mask > ((low + high) / 2)[:, None, None]
@@ -169,7 +169,9 @@ class MeasuredLaw(Strategy):
     def atoms(self, shape: Shape, *, order: int = 16) -> Atoms:
         """Every draw with its probability."""
         self._check_size(shape)
-        return Atoms(_read(self.store, slice(0, len(self))), self.lam, self._tilted() / self.weight, self.weight)
+        own = float(self.weight @ self.lam)
+        tilt = self.lam / own if own > 0 else np.full(len(self), np.nan)  # the paper's law is empty
+        return Atoms(_read(self.store, slice(0, len(self))), self.lam, tilt, self.weight)
 
     def _moments(self, mean: Array, second: SecondMoment, law: str, sample: Sampled) -> Moments:
         """``a_jj = E[w (1-M)^2 + (1-w) M^2]``: the spread over groups of the bracket gives its standard error."""

@@ -144,7 +144,12 @@ def _rows(labels: Any, batch: int, classes: int) -> Float[Tensor, "B K"]:
         raise ValueError(f"expected labels as a tensor, got {_kind(labels)}; wrap the transform.")
     labels = labels.detach().cpu()
     if labels.ndim == 1 and len(labels) == batch and not labels.is_floating_point():
-        return torch.nn.functional.one_hot(labels.long(), max(classes, int(labels.max()) + 1)).double()
+        if labels.min() < 0 or labels.max() >= classes:
+            raise ValueError(
+                f"expected labels of samples of the batch, classes 0 to {classes - 1}, got {int(labels.min())} to "
+                f"{int(labels.max())}; let the transform mix samples of the batch only."
+            )
+        return torch.nn.functional.one_hot(labels.long(), classes).double()
     if labels.ndim == 2 and labels.shape[1] >= classes and len(labels) == batch:
         return labels.double().clone()
     raise LabelForm(
