@@ -163,8 +163,9 @@ def test_momentum_saves_most_of_the_steps():
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_no_more_steps_than_allowed(steps):
     wish = wishes.decaying(SHAPE, near=HIGH, far=LOW, length=2.0)
-    made = design(wish, max_steps=steps)
-    assert made.steps == steps
+    made, before = design(wish, max_steps=steps), design(wish, max_steps=steps - 1)
+    assert (made.steps, before.steps) == (steps, steps - 1)
+    assert made.rms < before.rms
     assert design(wish).steps > 5
     assert design(wish).rms < made.rms
 
