@@ -226,7 +226,11 @@ def test_atoms_hold_the_beta_law_at_large_alpha(strategy, alpha):
     assert atoms.weight @ (atoms.lam * (1 - atoms.lam)) == pytest.approx(alpha / (4 * alpha + 2), rel=1e-11)
 
 
-@pytest.mark.parametrize("strategy", [CutMix(alpha=1e5), HMix(alpha=1e5), HMix(alpha=1e5, box="inside")], ids=str)
+@pytest.mark.parametrize(
+    "strategy",
+    [CutMix(alpha=1e5), HMix(alpha=1e5), HMix(alpha=1e5, ratio=0.9), HMix(alpha=1e5, box="inside")],
+    ids=lambda s: s.name,
+)
 @pytest.mark.parametrize("law", ["exact", "paper"])
 def test_moments_at_large_alpha_are_those_of_the_atoms(strategy, law):
     """Intervals of lam without probability come first; those after them count."""
