@@ -13,7 +13,7 @@ from torch import nn
 from msda_theory.compare import compare
 from msda_theory.data import ImageData
 from msda_theory.engines import Engines
-from msda_theory.expansion import expand
+from msda_theory.expansion import _draws_for, expand, needed_moments
 from msda_theory.losses import SoftmaxCrossEntropy
 from msda_theory.masks.cutmix import CutMix
 from msda_theory.masks.mixup import Mixup
@@ -186,6 +186,24 @@ def test_targets_are_checked(target, match):
     model, data = problem()
     with pytest.raises(ValueError, match=match):
         expand(model, data, CutMix(), draws=4, target_se=target, rng=np.random.default_rng(0))
+
+
+def test_draws_for_a_target_grow_with_the_square_of_the_error_up_to_a_million():
+    assert _draws_for(1.0, 3.0, 10) == 90
+    assert _draws_for(2.0, 3.0, 10) == 23  # 22.5
+    assert _draws_for(3.0, 0.1, 10) == 2
+    assert _draws_for(1.0, 2.0**10, 1) == 2**20
+    with pytest.raises(ValueError, match=r"expected a target_se within reach, got 1.0, which takes 1048577 pairs for"):
+        _draws_for(1.0, 2.0**10 * (1 + 1e-9), 1)
+
+
+def test_moments_are_taken_under_the_law_and_for_points_that_need_them():
+    data, law = problem()[1], CutMix()
+    assert needed_moments(law, data, "exact", ("mask",), 0) is None
+    for points in (("data",), ("mask", "mean")):
+        moments = needed_moments(law, data, "paper", points, 0)
+        assert moments.law == "paper"
+        np.testing.assert_array_equal(moments.mean, law.moments(data.shape, law="paper").mean)
 
 
 @pytest.mark.parametrize("options", [{"method": "dense", "target_se": 0.1}, {"target_se": "a"}], ids=str)

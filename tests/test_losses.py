@@ -192,26 +192,31 @@ class ByHand(Loss):
 
     first: float = 1.0
     second: float = 1.0
+    scale: float = 1.0
 
     def h(self, f):
-        return f.logsumexp(dim=-1)
+        return self.scale * f.logsumexp(dim=-1)
 
     def d1(self, f):
-        return self.first * f.softmax(dim=-1)
+        return self.scale * self.first * f.softmax(dim=-1)
 
     def d2(self, f, v):
-        return self.second * SoftmaxCrossEntropy().d2(f, v)
+        return self.scale * self.second * SoftmaxCrossEntropy().d2(f, v)
 
 
 def test_derivatives_of_a_loss_of_ones_own_are_checked():
-    for loss in (ByHand(), ByHand(first=1 + 5e-10), ByHand(second=1 - 5e-10)):
-        assert as_loss(loss, 3) is loss
+    for scale in (1.0, 1000.0):
+        for first, second in ((1.0, 1.0), (1 + 5e-10, 1.0), (1.0, 1 - 5e-10)):
+            loss = ByHand(first, second, scale)
+            assert as_loss(loss, 3) is loss
     with pytest.raises(ValueError, match=r"expected d1 of ByHand to be the derivative of its h, got a difference of"):
         as_loss(ByHand(first=1 + 1e-8), 3)
     with pytest.raises(ValueError, match=r"expected d2 of ByHand to be the derivative of its h, got .*; correct d2"):
         as_loss(ByHand(second=1 - 1e-8), 3)
     with pytest.raises(ValueError, match=r"expected d1 of ByHand to be the derivative of its h"):
         as_loss(ByHand(first=-1.0), 3)
+    with pytest.raises(ValueError, match=r"expected d1 of ByHand to be the derivative of its h"):
+        as_loss(ByHand(first=1 + 4e-9, scale=1000.0), 3)
 
 
 @pytest.mark.parametrize("slope", [0.0, 2e-10, 1e-7])
@@ -222,6 +227,20 @@ def test_a_loss_is_affine_in_the_label_up_to_rounding(slope):
         return softmax_function(f, y) + slope * (y**2).sum(dim=-1)
 
     if slope < 1e-9:
+        assert isinstance(as_loss(bent, 3), FunctionLoss)
+    else:
+        with pytest.raises(ValueError, match="expected a loss affine in the label, of the form"):
+            as_loss(bent, 3)
+
+
+@pytest.mark.parametrize(("slope", "fine"), [(1e-6, True), (4e-6, False)])
+def test_rounding_of_a_loss_is_relative_to_its_size(slope, fine):
+    """1e-9 of a value of 1000; a part in y^2 shows by .42 of itself where labels are .7 and .3."""
+
+    def bent(f, y):
+        return 1000 + softmax_function(f, y) + slope * (y**2).sum(dim=-1)
+
+    if fine:
         assert isinstance(as_loss(bent, 3), FunctionLoss)
     else:
         with pytest.raises(ValueError, match="expected a loss affine in the label, of the form"):

@@ -234,11 +234,25 @@ def test_a_direction_of_negative_variance_is_refused(shape, index):
     u = u / np.linalg.norm(u)
     mean, second = np.full(shape, 0.5), np.full((h * w, h * w), 0.25) + 0.05 * np.eye(h * w)
     Moments(mean, Dense(second, shape), "exact", CLOSED)
-    second -= 0.06 * np.outer(u, u)
+    second -= 0.0501 * np.outer(u, u)  # hardly any other direction has a negative variance
     with pytest.raises(
         ValueError, match=r"second - mean mean\^T must be positive semi-definite, got a direction of variance -"
     ):
         Moments(mean, Dense(second, shape), "exact", CLOSED)
+
+
+@BOTH
+@pytest.mark.parametrize(("times", "fine"), [(0.5, True), (2.0, False)])
+def test_a_variance_may_be_below_zero_by_rounding(shape, times, fine):
+    """By 1e-10 for each pixel, along a map of norm 1."""
+    d = shape[0] * shape[1]
+    u = np.full(d, d**-0.5)
+    second = np.full((d, d), 0.25) + 0.05 * np.eye(d) - (0.05 + times * 1e-10 * d) * np.outer(u, u)
+    if fine:
+        Moments(np.full(shape, 0.5), Dense(second, shape), "exact", CLOSED)
+    else:
+        with pytest.raises(ValueError, match="must be positive semi-definite, got a direction of variance -"):
+            Moments(np.full(shape, 0.5), Dense(second, shape), "exact", CLOSED)
 
 
 @BOTH
