@@ -57,6 +57,7 @@ studies: install              ## longer experiments, of which the records are co
 	$(SINGLE) $(BIN)/python -m experiments.fuzz_readers --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.reruns --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.branch_coverage --jobs $(JOBS)
+	$(SINGLE) $(BIN)/python -m experiments.mutants --jobs $(JOBS)
 	$(SINGLE) $(BIN)/python -m experiments.accuracy --jobs $(JOBS)
 
 bench: install                ## time and memory, as ratios within one run

@@ -46,10 +46,10 @@ EXPERIMENTS = (
 STUDIES = (
     "first_layer", "task_winners", "robust_accuracy", "robust_ensemble", "generalization", "reliability",
     "order_ladder", "gradient_products", "theory_training", "designed_law", "dropmix", "accuracy",
-    "numerical_errors", "fuzz_readers", "reruns", "branch_coverage",
+    "numerical_errors", "fuzz_readers", "reruns", "branch_coverage", "mutants",
 )  # fmt: skip
 BENCHMARKS = ("bench", "bench_taylor", "bench_laws", "bench_mix", "bench_train", "bench_attacks", "bench_graph")
-OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs", "mutants")
+OPTIONAL = ("bench_taylor_gpu", "order_ladder_runs", "gradient_products_runs")
 
 
 def load(folder: Path, names: Sequence[str] = EXPERIMENTS) -> Records:

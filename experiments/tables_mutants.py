@@ -12,11 +12,7 @@ Record = dict[str, Any]
 
 def blocks(records: dict[str, Record]) -> dict[str, str]:
     """The generated blocks by name."""
-    record = records.get("mutants")
-    if record is None:
-        nothing = "No record: `python -m experiments.mutants` makes it."
-        names = ("mutants-sentence", "mutants-files", "mutants-survivors", "mutants-setting")
-        return dict.fromkeys(names, nothing)
+    record = records["mutants"]
     return {
         "mutants-sentence": sentence(record),
         "mutants-files": files_table(record),

@@ -7,8 +7,6 @@ from reporting.section import Column, Records, Section, Table, flat
 
 
 def _tables(records: Records) -> list[Table]:
-    if "mutants" not in records:
-        return []
     result = records["mutants"]["result"]
     return [
         Table(
@@ -38,8 +36,7 @@ SECTION = Section(
         "operator, a number, a flag, an argument. A fault that makes a test fail is killed. Those that survive are "
         "listed with the reason why no result differs, or with the test that is missing.",
     ),
-    records=(),
-    optional=("mutants",),
-    findings=lambda records: [tables_mutants.setting(records["mutants"])] if "mutants" in records else [],
+    records=("mutants",),
+    findings=lambda records: [tables_mutants.setting(records["mutants"])],
     tables=_tables,
 )
