@@ -53,10 +53,10 @@ class Config:
 
     parts: tuple[str, ...] = ("masks", "moments", "losses.py", "expansion.py")
     tests: tuple[str, ...] = (
-        "masks", "moments", "properties", "test_losses.py", "test_loss_forms.py", "test_expansion.py", "test_engines.py",
-        "test_objective.py", "test_order_ladder.py", "test_regressions.py", "test_rng.py", "test_gradient_products.py", "test_verify.py",
-        "test_taylor.py", "test_calibration.py", "test_mix_transform.py", "test_compare.py", "test_first_layer.py",
-        "test_linear_models.py", "test_distance.py", "test_proportions.py",
+        "masks", "moments", "properties", "test_losses.py", "test_loss_forms.py", "test_expansion.py",
+        "test_engines.py", "test_objective.py", "test_order_ladder.py", "test_regressions.py", "test_rng.py",
+        "test_gradient_products.py", "test_verify.py", "test_taylor.py", "test_calibration.py", "test_mix_transform.py",
+        "test_compare.py", "test_first_layer.py", "test_linear_models.py", "test_distance.py", "test_proportions.py",
     )  # fmt: skip
     seconds: float = 5.0
     longest: float = 6.0
