@@ -50,9 +50,9 @@ class DropMix(Strategy):
 
     def mixed(self, size: int) -> Bool[Array, " d"]:
         """Which of ``size`` dimensions the strided form mixes [d]: those where ``ceil(j share)`` grows."""
-        steps = np.ceil(
-            np.arange(size + 1) * self.share - 1e-3
-        )  # 1e-3: a share such as 1/6, as written in `name`, is not exact
+        # A share such as 1/6, as written in `name`, is not exact: a thousandth above a whole number is that number.
+        slack = min(1e-3, self.share / 2)
+        steps = np.ceil(np.arange(size + 1) * self.share - slack)
         return np.diff(steps) > 0
 
     def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:

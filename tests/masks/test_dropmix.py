@@ -175,3 +175,12 @@ def test_the_name_gives_the_same_dimensions(share):
     law = DropMix(share=share)
     again = strategy_from(law.name)
     assert np.array_equal(law.mixed(1024), again.mixed(1024))
+
+
+@pytest.mark.parametrize("share", [1e-9, 1e-4, 1e-3, 1.5e-3, 0.002, 0.01, 1 / 6, 1.0])
+def test_the_first_dimension_is_mixed_however_small_the_share(share):
+    """Found by looking into a mutant: up to a share of a thousandth it was not the first one."""
+    for size in (1, 784, 3000):
+        mixed = DropMix(share=share).mixed(size)
+        assert mixed[0]
+        assert abs(mixed.sum() - size * share) < 1
