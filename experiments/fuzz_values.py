@@ -52,15 +52,23 @@ def written(folder: Path, **files: bytes) -> tuple[Path, ...]:
 
 
 def held(value: Any) -> int:
-    """Bytes that a value takes in memory, its parts included."""
-    if isinstance(value, Array):
-        return value.nbytes
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, Graph | Checkpoint):
-        return sum(held(getattr(value, f.name)) for f in fields(value))
-    parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-    return sys.getsizeof(value) + (sum(map(held, parts)) if isinstance(parts, list | tuple) else 0)
+    """Bytes that a value takes in memory, its parts included, however deep they lie."""
+    total, left = 0, [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, Array):
+            total += part.nbytes
+        elif isinstance(part, Tensor):
+            total += part.numel() * part.element_size()
+        elif isinstance(part, Graph | Checkpoint):
+            left += [getattr(part, f.name) for f in fields(part)]
+        else:
+            total += sys.getsizeof(part)
+            if isinstance(part, dict):
+                left += [*part.keys(), *part.values()]
+            elif isinstance(part, list | tuple):
+                left += part
+    return total
 
 
 def same(a: Any, b: Any) -> bool:

@@ -241,3 +241,9 @@ def test_the_front_page_does_nothing_but_import():
 @pytest.mark.parametrize("name", PACKAGE_FILES)
 def test_every_module_imports_and_has_a_docstring(name):
     assert (importlib.import_module(name).__doc__ or "").strip()
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """Folders of tests are no packages: pytest refuses a second file of one name, and with it the whole run."""
+    names = [p.name for p in sorted((ROOT / "tests").rglob("*.py")) if p.name != "conftest.py"]
+    assert len(names) == len(set(names)), sorted(n for n in set(names) if names.count(n) > 1)

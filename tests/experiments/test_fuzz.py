@@ -186,3 +186,7 @@ def test_the_table_of_a_study(tmp_path):
 def test_what_values_hold():
     assert held({"a": np.zeros(1000)}) > 8000
     assert held([torch.zeros(1000)]) > 4000
+    nest, levels = [], 5000
+    for _ in range(levels):
+        nest = [nest]
+    assert held(nest) == sys.getsizeof([]) + levels * sys.getsizeof([[]])
