@@ -8,6 +8,7 @@ import naive
 import numpy as np
 import pytest
 from scipy import fft, optimize
+from torus_maps import correlations, even
 
 from msda_theory.masks import wishes
 from msda_theory.masks.design import _fold, _Problem, design
@@ -31,33 +32,21 @@ def unfolded(torus: np.ndarray) -> np.ndarray:
     return torus[np.ix_(*(np.arange(1 - n, n) % n for n in torus.shape))]
 
 
-def correlations(seed: int, *, variance: float = 1.0, shape: tuple[int, int] = SHAPE) -> np.ndarray:
-    """A covariance on the torus whose spectrum is positive."""
-    spectrum = np.random.default_rng(seed).exponential(size=shape)
-    spectrum = spectrum + np.roll(spectrum[::-1, ::-1], (1, 1), axis=(0, 1))
-    r = fft.ifft2(spectrum).real
-    r *= variance / r[0, 0]
-    r[0, 0] = variance
-    return r
-
-
 def problem(label: str, *, variance: float = 1.0, seed: int = 0) -> _Problem:
-    wish = coefficient(correlations(seed), label) + np.random.default_rng(seed).normal(scale=0.02, size=SHAPE)
-    wish = (wish + np.roll(wish[::-1, ::-1], (1, 1), axis=(0, 1))) / 2
-    weight = np.random.default_rng(seed + 1).uniform(0.5, 1.5, SHAPE)
-    weight = (weight + np.roll(weight[::-1, ::-1], (1, 1), axis=(0, 1))) / 2
-    return _Problem(Orthant.of(1.0), wish, weight / weight.sum(), variance, label == "pixels", 1 / 6)
+    wish = coefficient(correlations(seed, SHAPE), label) + np.random.default_rng(seed).normal(scale=0.02, size=SHAPE)
+    weight = even(np.random.default_rng(seed + 1).uniform(0.5, 1.5, SHAPE))
+    return _Problem(Orthant.of(1.0), even(wish), weight / weight.sum(), variance, label == "pixels", 1 / 6)
 
 
 @LABELS
 def test_the_value_is_half_the_weighted_squares_of_the_residual(label):
-    p, r = problem(label), correlations(3)
+    p, r = problem(label), correlations(3, SHAPE)
     expected = sum(p.weight[j] * (coefficient(r, label)[j] - p.target[j]) ** 2 for j in np.ndindex(SHAPE)) / 2
     assert p._value(r) == pytest.approx(expected, rel=1e-12)
 
 
 def test_correlations_that_a_step_took_too_far_count_as_those_at_the_end():
-    p, r = problem("nominal"), correlations(3)
+    p, r = problem("nominal"), correlations(3, SHAPE)
     for far, end in ((-1.5, -1.0), (1.5, 1.0)):
         r[1, 2] = end
         value = p._value(r)
@@ -83,7 +72,7 @@ def test_where_nothing_is_wanted_pairs_start_without_correlation():
 @LABELS
 def test_the_slope_is_that_of_the_value(label):
     """Central differences at every displacement but p = 0, whose correlation is kept."""
-    p, r, step = problem(label), correlations(3, variance=0.9), 1e-5
+    p, r, step = problem(label), correlations(3, SHAPE, variance=0.9), 1e-5
     gradient = p._gradient(r)
     for j in np.ndindex(SHAPE):
         high, low = r.copy(), r.copy()
@@ -99,7 +88,7 @@ def test_the_projection_is_the_nearest_covariance_of_that_variance(variance, sca
     """Its spectrum is what exceeds one level, found here by bisection; 0 at all frequencies for a variance of 0."""
     r = scale * np.random.default_rng(7).normal(size=SHAPE)
     p = problem("nominal", variance=variance)
-    spectrum = fft.fft2((r + np.roll(r[::-1, ::-1], (1, 1), axis=(0, 1))) / 2).real
+    spectrum = fft.fft2(even(r)).real
     found = fft.fft2(p._project(r)).real
     if variance > 0:
         level = optimize.brentq(
@@ -118,7 +107,7 @@ def test_the_descent_ends_where_a_step_leads_nowhere(label, variance):
     r, steps = p.nearest(p._project(np.random.default_rng(2).normal(size=SHAPE)) * 0.5, 3000)
     assert 1 < steps < 3000
     assert r[0, 0] == variance
-    np.testing.assert_array_equal(r, np.roll(r[::-1, ::-1], (1, 1), axis=(0, 1)))
+    np.testing.assert_array_equal(r, even(r))
     for size in (0.1, 1.0, 10.0):
         moved = p._project(r - size * p._gradient(r))
         np.testing.assert_allclose(moved, r, rtol=0, atol=1e-7 * max(1.0, size))
@@ -173,7 +162,7 @@ def test_no_more_steps_than_allowed(steps):
 @LABELS
 def test_a_design_starts_from_the_wish_of_each_pair_and_minimises_its_own_residual(label):
     """By the moments of fields near the result: none is nearer to the wish."""
-    wish = unfolded(coefficient(correlations(3, variance=0.8), label))
+    wish = unfolded(coefficient(correlations(3, SHAPE, variance=0.8), label))
     wish += np.random.default_rng(3).normal(scale=0.03, size=wish.shape) * (wish < wish.max())
     wish = (wish + wish[::-1, ::-1]) / 2
     made = design(wish, label=label)
@@ -192,7 +181,7 @@ def test_a_design_starts_from_the_wish_of_each_pair_and_minimises_its_own_residu
 def test_the_lowest_spectral_value_is_over_the_mean():
     """Of the wish's own correlations, here set beforehand; soft masks included; 0 for a law without a field."""
     for variance in (1.0, 0.4):
-        r = correlations(3, variance=variance)
+        r = correlations(3, SHAPE, variance=variance)
         spectrum = fft.fft2(r).real
         spectrum[0, 0] -= 1.5 * spectrum[0, 0]
         r = fft.ifft2(spectrum).real

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy import fft
+from torus_maps import correlations
 
 from msda_theory.masks.field import Covariance, Field, _deficit, _wrapped, excess
 from msda_theory.masks.orthants import Orthant
@@ -37,20 +38,10 @@ def test_lengths_that_are_far_too_short_or_too_long(n):
         np.testing.assert_allclose(_wrapped(length, n), np.ones(n), rtol=1e-13)
 
 
-def uneven(seed: int, variance: float = 1.0) -> np.ndarray:
-    """A covariance that is no product of rows and columns, and changes if one axis alone is turned around."""
-    spectrum = np.random.default_rng(seed).exponential(size=SHAPE)
-    spectrum = spectrum + np.roll(spectrum[::-1, ::-1], (1, 1), axis=(0, 1))
-    r = fft.ifft2(spectrum).real
-    r *= variance / r[0, 0]
-    r[0, 0] = variance
-    return r
-
-
 @pytest.mark.parametrize("variance", [1.0, 0.6])
 def test_moments_of_a_covariance_that_is_no_product(variance):
     """``a(p) = S(r(p)) - E[lam (2 lam - 1)]``, displacement by displacement."""
-    r = uneven(1, variance)
+    r = correlations(1, SHAPE, variance)
     a = Field(alpha=0.7, covariance=Covariance(r, SHAPE)).moments(SHAPE).second.by_displacement()
     for py in range(-3, 4):
         for px in range(-4, 5):
@@ -76,14 +67,14 @@ def test_a_field_that_is_nearly_sharp_has_nearly_the_masks_of_the_sharp_one():
 
 def test_covariances_have_names():
     assert str(Field().on(SHAPE)) == "gaussian"
-    assert str(Covariance(uneven(1), SHAPE)) == "designed"
-    assert str(Covariance(uneven(1), SHAPE, "mine")) == "mine"
+    assert str(Covariance(correlations(1, SHAPE), SHAPE)) == "designed"
+    assert str(Covariance(correlations(1, SHAPE), SHAPE, "mine")) == "mine"
 
 
 @pytest.mark.parametrize(("times", "fine"), [(0.5, True), (2.0, False)])
 def test_a_covariance_may_be_off_by_rounding(times, fine):
     """1e-12 between r(p) and r(-p); 1e-12 for each pixel below 0 in the spectrum."""
-    odd = uneven(2, 0.9)
+    odd = correlations(2, SHAPE, 0.9)
     odd[1, 2] += times * 1e-12
     spectrum = np.ones(SHAPE)
     spectrum[0, 0] = -times * 1e-12 * spectrum.size
