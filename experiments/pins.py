@@ -7,8 +7,9 @@ CPU build, for all pins but torch::
     grep -v '^torch==' constraints.txt > pins.txt
     python3.13 -m pip install --dry-run --ignore-installed --no-deps -r pins.txt --report 313.json
 
-The file has every package of the reports with the hashes of the archives that pip chose, for
-``pip install --require-hashes -r constraints-hashes.txt``, followed by ``pip install --no-deps -e .``.
+The file has every package of the reports with the hashes of the archives that pip chose, and a marker where the report
+of a version lacks it, for ``pip install --no-deps --require-hashes -r constraints-hashes.txt``, followed by
+``pip install --no-deps --no-build-isolation -e .`` and ``pip check``.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from experiments.record import ROOT
 
 _HEAD = """# The pins of constraints.txt with the SHA-256 of the archives that pip chose; by python -m experiments.pins.
 # For {systems}.
-# torch: the CPU build for Python 3.11 alone; the registry's build needs CUDA libraries, which are not pinned. Use:
-#   pip install --require-hashes -r constraints-hashes.txt && pip install --no-deps --no-build-isolation -e .
+# torch: the CPU build for Python 3.11 alone; on others install it first (pip install torch=={torch}). Then:
+#   pip install --no-deps --require-hashes -r constraints-hashes.txt
+#   pip install --no-deps --no-build-isolation -e . && pip check
 """
 
 
@@ -59,6 +61,7 @@ def locked(reports: Iterable[Mapping[str, Any]], pins: Mapping[str, str]) -> str
         ValueError: if a package is not pinned, has another version than its pin, or no hash.
     """
     hashes: dict[str, set[str]] = {}
+    pythons: dict[str, set[str]] = {}
     systems = []
     for report in reports:
         where = report["environment"]
@@ -74,11 +77,15 @@ def locked(reports: Iterable[Mapping[str, Any]], pins: Mapping[str, str]) -> str
                     "pin it and let pip write the report again."
                 )
             hashes.setdefault(name, set()).add(found)
-    lines = [
-        " \\\n".join([f"{name}=={pins[name]}", *(f"    --hash=sha256:{h}" for h in sorted(hashes[name]))]) + "\n"
-        for name in sorted(hashes)
-    ]
-    return _HEAD.format(systems="; ".join(dict.fromkeys(systems))) + "".join(lines)
+            pythons.setdefault(name, set()).add(where["python_version"])
+    everywhere = set().union(*pythons.values())
+    lines = []
+    for package in sorted(hashes):
+        marker = " or ".join(f'python_version == "{version}"' for version in sorted(pythons[package]))
+        marker = "" if pythons[package] == everywhere else f" ; {marker}"
+        archives = [f"    --hash=sha256:{digest}" for digest in sorted(hashes[package])]
+        lines.append(" \\\n".join([f"{package}=={pins[package]}{marker}", *archives]) + "\n")
+    return _HEAD.format(systems="; ".join(dict.fromkeys(systems)), torch=pins.get("torch", "")) + "".join(lines)
 
 
 def main(config: Config) -> None:

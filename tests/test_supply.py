@@ -90,23 +90,34 @@ def test_the_walk_follows_extras_and_refuses_what_is_missing_or_too_old(needed):
 
 def test_every_pin_has_a_hash():
     text = (ROOT / "constraints-hashes.txt").read_text(encoding="utf-8")
-    found = re.findall(r"^(\S+==\S+) \\((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)$", text, re.MULTILINE)
-    assert len(found) == text.count("==")
-    assert {line for line, _ in found} == {f"{name}=={number}" for name, number in pins().items()}
+    text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+    entry = r"^(\S+==[^\s;]+)( ; python_version == \"3.11\")? \\((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)$"
+    found = re.findall(entry, text, re.MULTILINE)
+    assert len(found) == len(re.findall(r"^\S", text, re.MULTILINE))
+    assert {line for line, _, _ in found} == {f"{name}=={number}" for name, number in pins().items()}
+    assert [line for line, marker, _ in found if marker] == [f"torch=={pins()['torch']}"]
 
 
-def report(name: str, number: str, **archive: dict[str, str]) -> dict[str, object]:
+def report(name: str, number: str, python: str = "3.11", **archive: dict[str, str]) -> dict[str, object]:
     """What pip writes, as far as it is read."""
     item = {"metadata": {"name": name, "version": number}, "download_info": {"archive_info": archive}}
-    where = {"python_version": "3.11", "sys_platform": "linux", "platform_machine": "x86_64"}
+    where = {"python_version": python, "sys_platform": "linux", "platform_machine": "x86_64"}
     return {"environment": where, "install": [item]}
 
 
 def test_hashes_of_all_reports_are_collected():
     reports = [report("Torch_X", "1.0+cpu", hashes={"sha256": "b"}), report("torch-x", "1.0", hashes={"sha256": "a"})]
     text = locked([*reports, report("msda_theory", "0.1.0")], {"torch-x": "1.0", "unused": "2"})
-    assert text.endswith("-e .\ntorch-x==1.0 \\\n    --hash=sha256:a \\\n    --hash=sha256:b\n")
+    assert text.endswith("pip check\ntorch-x==1.0 \\\n    --hash=sha256:a \\\n    --hash=sha256:b\n")
     assert text.count("Python 3.11 on linux x86_64") == 1
+
+
+def test_a_package_that_a_report_lacks_has_a_marker():
+    pythons = {"a": ("3.11", "3.12", "3.13"), "b": ("3.11", "3.13")}
+    reports = [report(name, "1", p, hashes={"sha256": name}) for name in pythons for p in pythons[name]]
+    text = locked(reports, {"a": "1", "b": "1"})
+    marker = ' ; python_version == "3.11" or python_version == "3.13"'
+    assert text.endswith(f"\na==1 \\\n    --hash=sha256:a\nb==1{marker} \\\n    --hash=sha256:b\n")
 
 
 @pytest.mark.parametrize(
