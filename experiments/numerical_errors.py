@@ -48,7 +48,7 @@ class Config:
     large: int = 224
     nodes: int = 14
     length: int = 1024
-    repeats: int = 300
+    repeats: int = 1000
     draws: int = 32
     seed: int = 0
 

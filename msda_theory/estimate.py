@@ -63,6 +63,8 @@ class Estimate:
     def interval(self, z: float = 1.959963984540054) -> tuple[float, float]:
         """Normal interval ``mean -+ z se`` (95 % by default).
 
+        Where the mean is skewed (skewness g, that of one draw over sqrt(n)) 95 % are about ``g^2 / 4`` too many (Hall,
+        The Bootstrap and Edgeworth Expansion, 1992, Section 2.6; docs/reliability.md measures it).
         For a mean that a few rare draws make up it holds the truth far less often than it says, although ``se`` is
         right in mean square: draw so many that dozens of them differ from the rest (HMix with alpha = 0.001 hardly ever
         mixes; docs/reliability.md, Numerical honesty).
