@@ -21,7 +21,8 @@ class ImageData:
         num_classes: number of classes.
 
     Raises:
-        TypeError: if ``x`` is not float32 or float64, or ``y`` is not int64.
+        TypeError: if ``x`` or ``y`` is nothing that a tensor can be made of, ``x`` is not float32 or float64, or ``y``
+            is not int64.
         ValueError: if shapes disagree, a sample has NaN or infinity, or a label is out of range.
     """
 
@@ -30,8 +31,8 @@ class ImageData:
     num_classes: int
 
     def __init__(self, x: Tensor | np.ndarray, y: Tensor | np.ndarray, num_classes: int) -> None:
-        object.__setattr__(self, "x", torch.as_tensor(x).detach())
-        object.__setattr__(self, "y", torch.as_tensor(y))
+        object.__setattr__(self, "x", _as_tensor("images", x).detach())
+        object.__setattr__(self, "y", _as_tensor("labels", y))
         object.__setattr__(self, "num_classes", num_classes)
         self._validate()
 
@@ -106,6 +107,18 @@ class ImageData:
 
 
 def check_batch_size(size: int) -> None:
-    """Raise unless ``size`` is at least 1."""
+    """Raise unless ``size`` is a whole number of at least 1."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer):
+        raise TypeError(f"expected batch_size as a whole number, got {size!r}; pass an int.")
     if size < 1:
         raise ValueError(f"expected batch_size >= 1, got {size}; raise it.")
+
+
+def _as_tensor(what: str, values: Tensor | np.ndarray) -> Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (RuntimeError, TypeError, ValueError) as error:
+        got = type(values).__name__
+        raise TypeError(
+            f"expected {what} as a tensor or an array of numbers, got {got}: {error}; convert them."
+        ) from error

@@ -19,6 +19,7 @@ from msda_theory.losses import Loss, SoftmaxCrossEntropy, as_loss
 from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.moments.moments import Moments, check_law
 from msda_theory.pairs import check_draws, draw_tiles
+from msda_theory.scalars import check_real
 from msda_theory.streams import seed_from, stream
 from msda_theory.terms import check_at, clean_losses, pair_terms
 
@@ -109,8 +110,12 @@ def expand(
     check_strategy(strategy)
     check_model(model, data, loss)
     clean = Estimate(float(clean_losses(model, data, loss, batch_size).mean()), 0.0, len(data))
-    if target_se is not None and (method == "dense" or not isinstance(target_se, int | float)):
-        raise TypeError(f"expected target_se, a number, with method='sampled' only, got {target_se!r}; leave it out.")
+    if target_se is not None:
+        check_real("target_se", target_se)
+        if method == "dense":
+            raise TypeError(
+                f"expected target_se, a number, with method='sampled' only, got {target_se!r}; leave it out."
+            )
     if method == "dense":
         ladder = dense_ladder(model, data, strategy, loss, law, at, clean)
     else:
@@ -156,13 +161,15 @@ def _draws_for(target: float, se: float, pilot: int) -> int:
     """
     if not target > 0:
         raise ValueError(f"expected target_se > 0, got {target}; give the wanted standard error of the total.")
-    needed = max(2, math.ceil(pilot * (se / target) ** 2))
+    ratio = float(se) / float(target)
+    wanted = pilot * (ratio * ratio)  # infinite for the smallest targets, where a power raises OverflowError
+    needed = wanted if math.isinf(wanted) else max(2, math.ceil(wanted))
     if needed > _MOST_DRAWS:
         raise ValueError(
             f"expected a target_se within reach, got {target}, which takes {needed} pairs for each image (at most "
             f"{_MOST_DRAWS}); raise it, or use more images."
         )
-    return needed
+    return int(needed)
 
 
 def needed_moments(strategy: Strategy, data: ImageData, law: str, points: tuple[str, ...], seed: int) -> Moments | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils.data import default_collate, get_worker_info
 
 from msda_theory.masks.base import Strategy, check_strategy
 from msda_theory.mixing import mix_images
+from msda_theory.scalars import check_real
 from msda_theory.streams import seed_from, stream
 
 _IMAGES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -63,7 +65,7 @@ class MixTransform:
         smoothing: share s of uniform labels, in [0, 1): mixed labels become ``(1 - s) y~ + s / K``.
 
     Raises:
-        TypeError: if ``strategy`` is no strategy or ``rng`` no generator.
+        TypeError: if ``strategy`` is no strategy, ``rng`` no generator or ``smoothing`` no number.
         ValueError: if ``num_classes`` or ``smoothing`` is out of range.
     """
 
@@ -79,6 +81,7 @@ class MixTransform:
         check_strategy(strategy)
         if not isinstance(num_classes, int | np.integer) or isinstance(num_classes, bool) or num_classes < 1:
             raise ValueError(f"expected the number of classes, a whole number >= 1, got {num_classes!r}; pass e.g. 10.")
+        check_real("smoothing", smoothing)
         if not 0 <= smoothing < 1:
             raise ValueError(f"expected smoothing in [0, 1), got {smoothing}; it is the share of uniform labels.")
         self.strategy = strategy
@@ -96,8 +99,10 @@ class MixTransform:
         """A mixed batch; x and y stay as they are.
 
         Args:
-            x: images [B, C, H, W], B >= 1, in float16, bfloat16, float32 or float64, on any device.
-            y: class indices [B], int64, or soft labels [B, K], floating point, mixed as they are; on the device of x.
+            x: images [B, C, H, W], B >= 1, in float16, bfloat16, float32 or float64, on any device. NaN and infinity
+                are not looked for, which would cost time (and on a GPU a wait); they spread to the partners.
+            y: class indices [B], int64, or soft labels [B, K], floating point, finite and >= 0, mixed as they are; on
+                the device of x.
 
         Returns:
             Images in the dtype, memory format and device of x, differentiable in x; and soft labels [B, K] in x's
@@ -105,7 +110,7 @@ class MixTransform:
 
         Raises:
             TypeError: if x or y is no tensor, or x is not floating point.
-            ValueError: if shapes or devices disagree, or a class index is out of range.
+            ValueError: if shapes or devices disagree, or a class index or a soft label is out of range.
         """
         _check_images(x)
         targets = self._targets(x, y)
@@ -173,6 +178,11 @@ class MixTransform:
         n, k = len(x), self.num_classes
         dtype = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
         if y.is_floating_point() and y.shape == (n, k):
+            least, most = torch.stack(y.detach().aminmax()).tolist()
+            if not (least >= 0 and most < math.inf):
+                raise ValueError(
+                    f"expected soft labels that are finite and >= 0, got {least:.3g} .. {most:.3g}; repair the labels."
+                )
             return y.to(dtype)
         if y.dtype != torch.int64 or y.shape != (n,):
             raise ValueError(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import naive
 import numpy as np
 import pytest
 import torch
@@ -133,3 +136,29 @@ def test_batches_keep_the_order(size):
     assert [len(b[0]) for b in batches] == [min(size, 6 - low) for low in range(0, 6, size)]
     np.testing.assert_array_equal(torch.cat([b[0] for b in batches]).numpy(), x)
     np.testing.assert_array_equal(torch.cat([b[1] for b in batches]).numpy(), y)
+
+
+@pytest.mark.parametrize("values", [None, "images", object()], ids=lambda v: type(v).__name__)
+def test_what_is_no_array_is_named(values):
+    images, labels = torch.zeros(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64)
+    got = type(values).__name__
+    with naive.as_users_run_it():
+        with pytest.raises(
+            TypeError, match=f"expected images as a tensor or an array of numbers, got {got}: .*; convert"
+        ):
+            ImageData(values, labels, 2)
+        with pytest.raises(
+            TypeError, match=f"expected labels as a tensor or an array of numbers, got {got}: .*; convert"
+        ):
+            ImageData(images, values, 2)
+
+
+@pytest.mark.parametrize("size", ["a", 2.5, None, True], ids=repr)
+def test_batch_sizes_are_whole_numbers(size):
+    data = ImageData(torch.zeros(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64), 2)
+    with naive.as_users_run_it():
+        with pytest.raises(
+            TypeError, match=re.escape(f"expected batch_size as a whole number, got {size!r}; pass an int")
+        ):
+            next(data.batches(size))
+        assert len(list(data.batches(np.int64(1)))) == 2

@@ -16,7 +16,7 @@ PACKAGES = ("msda_theory", "experiments", "figures", "reporting", "docsite")
 
 # Level of each module of the package; a name ending in "." stands for everything below it.
 LEVELS: list[set[str]] = [
-    {"streams", "estimate", "proportions", "data", "losses", "checks", "files"},
+    {"streams", "estimate", "proportions", "data", "losses", "checks", "files", "scalars"},
     {"moments.", "masks.", "jets.", "npz"},
     {
         *("cut", "taylor", "pairs", "engines", "mixing", "mix_transform"),

@@ -383,6 +383,8 @@ def build(classes, rng=np.random.default_rng(0)):  # noqa: B008
         (ValueError, r"expected the number of classes, .* got True", lambda: build(True)),
         (ValueError, r"expected smoothing in \[0, 1\), got 1.0", lambda: transform(smoothing=1.0)),
         (ValueError, r"expected smoothing in \[0, 1\), got nan", lambda: transform(smoothing=float("nan"))),
+        (TypeError, "expected smoothing as a number, got 'a'; pass a float", lambda: transform(smoothing="a")),
+        (TypeError, "expected smoothing as a number, got True", lambda: transform(smoothing=True)),
         (TypeError, "expected a batch of images as a torch.Tensor, got ndarray", lambda: transform()(X.numpy(), Y)),
         (
             TypeError,
@@ -425,6 +427,19 @@ def build(classes, rng=np.random.default_rng(0)):  # noqa: B008
 def test_errors_say_what_to_do(error, message, call):
     with as_users_run_it(), pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [float("nan"), -1e-3, float("inf"), -float("inf")])
+def test_soft_labels_are_finite_and_not_negative(value, dtype):
+    mix, soft = transform(), torch.full((6, K), 1 / K, dtype=dtype)
+    soft[2] = torch.tensor([0.0, 3.0, 0.0, 0.0, 0.0])  # weights, not probabilities, of several classes
+    mix(X, soft)
+    soft[3, 1] = value
+    with pytest.raises(
+        ValueError, match=r"expected soft labels that are finite and >= 0, got .* \.\. .*; repair the lab"
+    ):
+        mix(X, soft)
 
 
 def test_a_refused_batch_takes_no_draws():

@@ -207,7 +207,7 @@ def test_common_slips_are_named():
             mt.Choice(mt.Mixup())
         with pytest.raises(ValueError, match="expected a strategy among"):
             mt.strategy(5)
-        with pytest.raises(ValueError, match="expected alpha > 0, got '1'"):
+        with pytest.raises(TypeError, match="expected alpha as a number, got '1'; pass a float"):
             mt.Mixup(alpha="1")
         with pytest.raises(TypeError, match=r"expected draws as a whole number, got 2\.5; pass an int"):
             mt.mixed_loss(model, data, mt.Mixup(), draws=2.5, rng=rng())

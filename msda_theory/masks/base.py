@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -11,14 +10,16 @@ from jaxtyping import Float64
 from msda_theory.masks.batches import Array, Atoms, MaskBatch, SeparableMasks, Shape
 from msda_theory.moments.moments import Moments, check_law, check_shape
 from msda_theory.moments.sampled import chunks
+from msda_theory.scalars import as_alpha, check_whole
 
 
 class Strategy(ABC):
     """A mixed-sample data augmentation: ``x~ = M x_i + (1 - M) x_j``, ``y~ = lam y_i + (1 - lam) y_j``.
 
-    A subclass is a frozen dataclass with a field ``alpha`` (the nominal weight is Beta(alpha, alpha)) that defines
-    `masks`. That is enough for every function of this package: moments are then estimated from draws. A subclass
-    that knows its law in closed form also defines `closed_moments` (and `atoms`, for ``method="dense"`` at the mask).
+    A subclass is a frozen dataclass with a field ``alpha`` (the nominal weight is Beta(alpha, alpha), alpha from 1e-12
+    to 1e7) that defines `masks`. That is enough for every function of this package: moments are then estimated from
+    draws. A subclass that knows its law in closed form also defines `closed_moments` (and `atoms`, for
+    ``method="dense"`` at the mask).
     """
 
     alpha: float = 1.0
@@ -42,11 +43,11 @@ class Strategy(ABC):
         """n independent draws of (M, lam) for images of size ``shape`` = (H, W).
 
         Raises:
-            ValueError: if n is below 1 or the size is not two positive integers.
-            TypeError: if ``rng`` is not a numpy.random.Generator.
+            ValueError: if n is below 1, the size is not two positive integers, or alpha is outside [1e-12, 1e7].
+            TypeError: if ``rng`` is not a numpy.random.Generator, or n or alpha is no number.
         """
         shape = self._check_draw(n, shape, rng)
-        return self._masks(rng.beta(self.alpha, self.alpha, n), shape, rng)
+        return self._masks(self._nominal(n, rng), shape, rng)
 
     def sample_compact(self, n: int, shape: Shape, *, rng: np.random.Generator) -> MaskBatch | SeparableMasks:
         """The draws of `sample`, from the same numbers of ``rng``, as factors where the strategy knows them."""
@@ -65,7 +66,7 @@ class Strategy(ABC):
         check_law(law)
         shape = self._check_draw(n, shape, rng)
         u = rng.random(n)
-        lam = rng.beta(self.alpha, self.alpha, n)
+        lam = self._nominal(n, rng)
         if law == "paper":
             batch = self._masks(np.where(u < lam, lam, 1 - lam), shape, rng)
             return 1 - batch.mask
@@ -112,6 +113,10 @@ class Strategy(ABC):
         name = type(self).__name__.lower()
         return f"{name}({', '.join(changed)})" if changed else name
 
+    def _nominal(self, n: int, rng: np.random.Generator) -> Float64[Array, " n"]:
+        alpha = as_alpha(self.alpha)
+        return rng.beta(alpha, alpha, n)
+
     def _masks(self, lam: Float64[Array, " n"], shape: Shape, rng: np.random.Generator) -> MaskBatch:
         batch = self.masks(lam, shape, rng=rng)
         if batch.mask.shape != (len(lam), *shape):
@@ -127,6 +132,7 @@ class Strategy(ABC):
                 f"expected rng to be a numpy.random.Generator, got {type(rng).__name__}; "
                 "pass numpy.random.default_rng(seed)."
             )
+        check_whole("n", n)
         if n < 1:
             raise ValueError(f"expected at least 1 draw, got n={n}; raise n.")
         return check_shape(shape)
@@ -146,7 +152,7 @@ class SeparableStrategy(Strategy):
     def sample_compact(self, n: int, shape: Shape, *, rng: np.random.Generator) -> SeparableMasks:
         """The draws of `sample`, from the same numbers of ``rng``, as factors."""
         shape = self._check_draw(n, shape, rng)
-        return self.factors(rng.beta(self.alpha, self.alpha, n), shape, rng=rng)
+        return self.factors(self._nominal(n, rng), shape, rng=rng)
 
 
 def check_strategy(strategy: object) -> None:
@@ -156,12 +162,6 @@ def check_strategy(strategy: object) -> None:
             f"expected a strategy such as CutMix(alpha=1.0), got {strategy!r}; build it with its class, or by name "
             "with strategy('cutmix')."
         )
-
-
-def check_alpha(alpha: float) -> None:
-    """Raise unless ``alpha`` is a positive finite number."""
-    if not (isinstance(alpha, int | float) and math.isfinite(alpha) and alpha > 0):
-        raise ValueError(f"expected alpha > 0, got {alpha!r}; Beta(alpha, alpha) needs a positive parameter.")
 
 
 def check_option(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from msda_theory.masks.cutmix import CutMix
 from msda_theory.masks.mixup import Mixup
 from msda_theory.moments.moments import Moments, Provenance, check_law
 from msda_theory.moments.operators import Mixture
+from msda_theory.scalars import check_real, check_weights
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Choice(Strategy):
         if isinstance(self.strategies, Strategy):
             raise TypeError(f"expected several strategies, got {self.strategies.name}; pass a tuple of them.")
         object.__setattr__(self, "strategies", tuple(self.strategies))
+        for p in self.probabilities:
+            check_real("probabilities", p)
         object.__setattr__(self, "probabilities", tuple(float(p) for p in self.probabilities))
         for s in self.strategies:
             if not isinstance(s, Strategy):
@@ -58,6 +61,7 @@ class Choice(Strategy):
         alphas = sorted({s.alpha for s in self.strategies})
         if len(alphas) > 1:
             raise ValueError(f"expected members of one alpha for given nominal weights, got {alphas}; use sample().")
+        check_weights(lam)
         member = self._members(len(lam), rng)
         mask, label = np.empty((len(lam), *shape)), np.empty(len(lam))
         for k, s in enumerate(self.strategies):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from msda_theory.masks.base import SeparableStrategy, check_alpha, check_option
+from msda_theory.masks.base import SeparableStrategy, check_option
 from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape
 from msda_theory.masks.betas import interval_moments
 from msda_theory.masks.box_moments import Boxes, BoxSum, rounding
@@ -21,6 +21,7 @@ from msda_theory.masks.boxes import (
 )
 from msda_theory.moments.moments import Moments, Provenance
 from msda_theory.moments.operators import Bordered, SecondMoment
+from msda_theory.scalars import as_alpha, check_weights
 
 LABELS = ("pixels", "nominal")
 
@@ -32,7 +33,7 @@ class CutMix(SeparableStrategy):
     The box covers rows ``c - side//2`` to ``c + side//2`` (end excluded), columns alike.
 
     Attributes:
-        alpha: parameter of the Beta law.
+        alpha: parameter of the Beta law, from 1e-12 to 1e7.
         box: what happens at the border. ``"clipped"`` (the published code): the centre is uniform on all pixels and
             the box is cut off at the border. ``"inside"``: the centre is uniform on the positions at which the whole
             box fits. ``"periodic"``: the box wraps around, so a_jk depends on displacement (modulo the size) alone.
@@ -46,12 +47,13 @@ class CutMix(SeparableStrategy):
     label: str = "pixels"
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
+        object.__setattr__(self, "alpha", as_alpha(self.alpha))
         check_option("box", self.box, BOXES)
         check_option("label", self.label, LABELS)
 
     def factors(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> SeparableMasks:
         """One minus the indicator of the box."""
+        check_weights(lam)
         rows, columns = (draw_axis(half_sides(1 - lam, n), n, self.box, rng=rng) for n in shape)
         kept = 1.0 - rows.sum(axis=1) * columns.sum(axis=1) / (shape[0] * shape[1])
         one, label = np.ones(len(lam)), lam if self.label == "nominal" else kept

@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import Bool, Float64
 from scipy import fft
 
-from msda_theory.masks.base import check_alpha, check_option
+from msda_theory.masks.base import check_option
 from msda_theory.masks.batches import Array, Shape
 from msda_theory.masks.field import EDGES, LABELS, Covariance, Field, excess
 from msda_theory.masks.orthants import Orthant
 from msda_theory.moments.displacements import pair_counts
+from msda_theory.scalars import as_alpha
 
 _MARGIN = 1e-9  # by which a wanted diagonal may leave its range: rounding of closed moments
 
@@ -76,8 +77,8 @@ def design(
     Args:
         wanted: a(p) for each displacement [2H-1, 2W-1], p = 0 in the middle, equal at p and -p; from `wishes`, or any
             strategy's ``moments(shape).second.by_displacement()``.
-        alpha: parameter of the Beta law. With nominal labels the mean of q is ``alpha / (2 alpha + 1)``, and a(0) must
-            lie between half of that (Mixup) and that (masks of 0 and 1).
+        alpha: parameter of the Beta law, from 1e-12 to 1e7. With nominal labels the mean of q is
+            ``alpha / (2 alpha + 1)``, and a(0) must lie between half of that (Mixup) and that (masks of 0 and 1).
         edges: ``"periodic"``: a(p) has the period of the image; a wish without it is averaged over the displacements
             that coincide. ``"window"``: the field lives on a torus of twice the sides, so that no displacements do.
         label: ``"nominal"``, or ``"pixels"`` (periodic only). With the latter the mean of q is twice the mean of a(p)
@@ -89,7 +90,7 @@ def design(
         ValueError: if ``wanted`` has no odd sides, is not finite or not equal at p and -p; if a(0) is out of reach for
             this alpha; for ``label="pixels"`` with ``edges="window"``; unknown options.
     """
-    check_alpha(alpha)
+    alpha = as_alpha(alpha)
     check_option("edges", edges, EDGES)
     check_option("label", label, LABELS)
     wanted = np.asarray(wanted, dtype=float)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from msda_theory.masks.base import Strategy, check_alpha, check_option
+from msda_theory.masks.base import Strategy, check_option
 from msda_theory.masks.batches import Array, Atoms, MaskBatch, Shape
 from msda_theory.moments.moments import Moments, Provenance
 from msda_theory.moments.sampled import Sampled
 from msda_theory.moments.stationary import Stationary
+from msda_theory.scalars import as_alpha, check_real, check_weights
 
 DIMS = ("strided", "random")
 
@@ -42,9 +43,10 @@ class DropMix(Strategy):
     dims: str = "strided"
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
+        object.__setattr__(self, "alpha", as_alpha(self.alpha))
         check_option("dims", self.dims, DIMS)
         for name, value in (("lam", self.lam), ("share", self.share)):
+            check_real(name, value)
             if not 0 <= value <= 1:
                 raise ValueError(f"expected {name} in [0, 1], got {value!r}; 0 is no mixing.")
 
@@ -57,6 +59,7 @@ class DropMix(Strategy):
 
     def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
         """Masks [n, H, W], and label weights of 1."""
+        check_weights(lam)
         n, d = len(lam), shape[0] * shape[1]
         mixed = np.broadcast_to(self.mixed(d), (n, d))
         if self.dims == "random":

@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import fft, special
 
-from msda_theory.masks.base import Strategy, check_alpha, check_option
+from msda_theory.masks.base import Strategy, check_option
 from msda_theory.masks.batches import Array, MaskBatch, Shape
 from msda_theory.masks.orthants import Orthant
 from msda_theory.moments.moments import Moments, Provenance
 from msda_theory.moments.operators import Bordered
 from msda_theory.moments.sampled import chunks
 from msda_theory.moments.stationary import Stationary
+from msda_theory.scalars import as_alpha, check_real, check_weights
 
 LABELS = ("nominal", "pixels")
 EDGES = ("periodic", "window")
@@ -89,7 +90,7 @@ class Field(Strategy):
     the displacement, ``exp(-|p|^2 / (2 length^2))``, summed over the torus and divided by its sum at 0.
 
     Attributes:
-        alpha: parameter of the Beta law.
+        alpha: parameter of the Beta law, from 1e-12 to 1e7.
         length: correlation length in pixels; 0 for independent pixels.
         sharpness: r(0) in [0, 1]; ``1 / (1 + s^2)`` for a field of variance 1 squashed by ``Phi(. / s)``.
         edges: ``"periodic"``: the field lives on the image's own torus. ``"window"``: on a torus of twice its sides,
@@ -109,9 +110,11 @@ class Field(Strategy):
     covariance: Covariance | None = None
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
+        object.__setattr__(self, "alpha", as_alpha(self.alpha))
         check_option("edges", self.edges, EDGES)
         check_option("label", self.label, LABELS)
+        check_real("length", self.length)
+        check_real("sharpness", self.sharpness)
         if not (math.isfinite(self.length) and self.length >= 0):
             raise ValueError(f"expected a correlation length >= 0 in pixels, got length={self.length}; 0 for none.")
         if not 0 <= self.sharpness <= 1:
@@ -151,6 +154,7 @@ class Field(Strategy):
 
     def masks(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> MaskBatch:
         """Fields by FFT, O(T log T) each for a torus of T pixels: white noise times the root of the spectrum."""
+        check_weights(lam)
         covariance = self.on(shape)
         torus, variance = covariance.values.shape, float(covariance.values[0, 0])
         root = np.sqrt(np.maximum(covariance.spectrum(), 0.0))  # below 0 by rounding only, as `Covariance` checks

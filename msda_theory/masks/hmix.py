@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from msda_theory.masks.base import SeparableStrategy, check_alpha, check_option
+from msda_theory.masks.base import SeparableStrategy, check_option
 from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape
 from msda_theory.masks.betas import gauss, interval_moments, refined
 from msda_theory.masks.box_moments import Boxes, BoxSum, rounding
@@ -21,6 +21,7 @@ from msda_theory.masks.boxes import (
 )
 from msda_theory.moments.moments import Moments, Provenance
 from msda_theory.moments.operators import Bordered
+from msda_theory.scalars import as_alpha, check_real, check_weights
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class HMix(SeparableStrategy):
     ``box="periodic"`` as the image grows (on a finite grid the floored sides leave M slightly below 1 outside).
 
     Attributes:
-        alpha: parameter of lam ~ Beta(alpha, alpha).
+        alpha: parameter of lam ~ Beta(alpha, alpha), from 1e-12 to 1e7.
         ratio: share of the removed area that is cut rather than blended, in [0, 1].
         box: border rule, as for `CutMix`; ``"clipped"`` is the published one.
 
@@ -43,13 +44,15 @@ class HMix(SeparableStrategy):
     box: str = "clipped"
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
+        object.__setattr__(self, "alpha", as_alpha(self.alpha))
+        check_real("ratio", self.ratio)
         if not 0 <= self.ratio <= 1:
             raise ValueError(f"expected ratio in [0, 1], got {self.ratio}; it is the share of area that is cut.")
         check_option("box", self.box, BOXES)
 
     def factors(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> SeparableMasks:
         """0 inside the box, one value outside that keeps the mean of M at lam."""
+        check_weights(lam)
         area = (1 - lam) * self.ratio
         rows, columns = (draw_axis(half_sides(area, n), n, self.box, rng=rng) for n in shape)
         rest = 1 - rows.sum(axis=1) * columns.sum(axis=1) / (shape[0] * shape[1])

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from msda_theory.masks.base import SeparableStrategy, check_alpha
+from msda_theory.masks.base import SeparableStrategy
 from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape, uniform_masks
 from msda_theory.masks.betas import gauss
 from msda_theory.moments.moments import Moments, Provenance
 from msda_theory.moments.operators import Constant
+from msda_theory.scalars import as_alpha, check_weights
 
 
 @dataclass(frozen=True)
 class Mixup(SeparableStrategy):
-    """M = lam at every pixel, label weight lam, lam ~ Beta(alpha, alpha).
+    """M = lam at every pixel, label weight lam, lam ~ Beta(alpha, alpha), alpha from 1e-12 to 1e7.
 
     Moments, equal in both laws (docs/theory.md, Eq. (8)):
     ``qbar = E[2 lam (1 - lam)] = alpha / (2 alpha + 1)``, ``a_jk = E[lam (1 - lam)] = qbar / 2`` for every pair.
@@ -25,10 +26,11 @@ class Mixup(SeparableStrategy):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
+        object.__setattr__(self, "alpha", as_alpha(self.alpha))
 
     def factors(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> SeparableMasks:
         """Constant masks."""
+        check_weights(lam)
         return uniform_masks(lam, shape)
 
     def closed_moments(self, shape: Shape, law: str) -> Moments:

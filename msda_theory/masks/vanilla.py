@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from msda_theory.masks.base import SeparableStrategy, check_alpha
+from msda_theory.masks.base import SeparableStrategy
 from msda_theory.masks.batches import Array, Atoms, SeparableMasks, Shape, uniform_masks
 from msda_theory.moments.moments import Moments, Provenance
 from msda_theory.moments.operators import Constant
+from msda_theory.scalars import as_alpha, check_weights
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,11 @@ class Vanilla(SeparableStrategy):
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
+        object.__setattr__(self, "alpha", as_alpha(self.alpha))
 
     def factors(self, lam: Float64[Array, " n"], shape: Shape, *, rng: np.random.Generator) -> SeparableMasks:
         """Ones."""
+        check_weights(lam)
         return uniform_masks(np.ones(len(lam)), shape)
 
     def closed_moments(self, shape: Shape, law: str) -> Moments:

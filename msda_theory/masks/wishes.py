@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64
 
-from msda_theory.masks.base import check_alpha
 from msda_theory.masks.batches import Array, Shape
 from msda_theory.masks.field import excess
 from msda_theory.masks.orthants import Orthant
+from msda_theory.scalars import as_alpha
 
 
 def reachable(alpha: float) -> tuple[float, float, float]:
@@ -17,7 +17,7 @@ def reachable(alpha: float) -> tuple[float, float, float]:
     ``E[lam (1 - 2 lam)] + E max(0, 2 lam - 1)``, ``alpha / (2 (2 alpha + 1))`` and ``alpha / (2 alpha + 1)``;
     docs/theory.md, Eq. (11c). The smallest can be had by single pairs only.
     """
-    check_alpha(alpha)
+    alpha = as_alpha(alpha)
     low, middle, high = Orthant.of(alpha)(np.array([-1.0, 0.0, 1.0])) - excess(alpha)
     return float(low), float(middle), float(high)
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import naive
 import numpy as np
 import pytest
 
@@ -19,6 +20,8 @@ from msda_theory.masks.base import Strategy
 from msda_theory.masks.batches import MaskBatch
 from msda_theory.masks.choice import Choice
 from msda_theory.masks.cutmix import CutMix
+from msda_theory.masks.dropmix import DropMix
+from msda_theory.masks.field import Field
 from msda_theory.masks.gmix import GMix
 from msda_theory.masks.hmix import HMix
 from msda_theory.masks.mixup import Mixup
@@ -45,10 +48,11 @@ class Sampler(Strategy):
 # --- options ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alpha", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("alpha", [0.0, -1.0, 1e-308, 9.9e-13, 1.1e7, 1e16, float("inf"), float("nan")])
 @pytest.mark.parametrize("cls", WITH_ALPHA, ids=lambda c: c.__name__.lower())
-def test_alpha_must_be_positive_and_finite(cls, alpha):
-    with pytest.raises(ValueError, match=rf"expected alpha > 0, got {alpha}; Beta\(alpha, alpha\) needs a positive"):
+def test_alpha_must_be_in_its_range(cls, alpha):
+    message = re.escape(f"expected alpha in [1e-12, 1e7], got {alpha}; take a number between")
+    with pytest.raises(ValueError, match=message):
         cls(alpha=alpha)
 
 
@@ -96,8 +100,44 @@ def test_unknown_strategies_list_the_known_ones():
 def test_unknown_options_list_the_known_ones():
     with pytest.raises(TypeError, match=r"cutmix has the options \['alpha', 'box', 'label'\], got \['beta', 'ratio'\]"):
         strategy("CutMix", ratio=0.5, beta=1.0)
-    with pytest.raises(ValueError, match="expected alpha > 0"):
+    with pytest.raises(ValueError, match="expected alpha in "):
         strategy("mixup", alpha=-1.0)
+
+
+CHOICE = Choice(strategies=(Mixup(), CutMix()), probabilities=(0.5, 0.5))
+
+
+@pytest.mark.parametrize("value", ["1", True, None, 1j], ids=repr)
+def test_options_that_are_numbers_are_numbers(value):
+    calls = {
+        "ratio": lambda: HMix(ratio=value),
+        "lam": lambda: DropMix(lam=value),
+        "share": lambda: DropMix(share=value),
+        "length": lambda: Field(length=value),
+        "sharpness": lambda: Field(sharpness=value),
+        "probabilities": lambda: Choice(strategies=(Mixup(), CutMix()), probabilities=(0.5, value)),
+    }
+    for name, call in calls.items():
+        with (
+            naive.as_users_run_it(),
+            pytest.raises(TypeError, match=f"expected {name} as a number, got {value!r}; pass"),
+        ):
+            call()
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.float32, np.float64])
+def test_options_are_numbers_of_any_kind(kind):
+    one, zero = kind(1), kind(0)
+    with naive.as_users_run_it():
+        made = (
+            HMix(ratio=one),
+            DropMix(lam=one, share=one),
+            Field(length=one, sharpness=one),
+            Choice((Mixup(), CutMix()), (one, zero)),
+        )
+        for s in made:
+            s.moments((3, 4))
+            s.sample(2, (3, 4), rng=rng())
 
 
 # --- draws --------------------------------------------------------------------------------------------------
@@ -110,6 +150,58 @@ def test_at_least_one_draw(name, n):
         strategy(name).sample(n, (4, 4), rng=rng())
     with pytest.raises(ValueError, match=f"expected at least 1 draw, got n={n}"):
         strategy(name).partner_weights(n, (4, 4), rng=rng())
+
+
+@pytest.mark.parametrize("n", ["2", 2.5, True, None], ids=repr)
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_the_number_of_draws_is_a_whole_number(name, n):
+    s = strategy(name)
+    for call in (s.sample, s.sample_compact, s.partner_weights):
+        with naive.as_users_run_it():
+            with pytest.raises(TypeError, match=re.escape(f"expected n as a whole number, got {n!r}; pass an int")):
+                call(n, (3, 4), rng=rng())
+            call(np.int64(2), (3, 4), rng=rng())
+
+
+WEIGHTED = [*(cls() for cls in REGISTRY.values()), CutMix(label="nominal"), Field(label="pixels"), Field(sharpness=0.5)]
+
+
+def given_weights(s):
+    """Every public call of a strategy that takes nominal weights."""
+    return [f for f in (s.masks, getattr(s, "factors", None)) if f is not None]
+
+
+@pytest.mark.parametrize("value", [float("nan"), 2.0, -1e-300, np.nextafter(1, 2), float("inf")], ids=str)
+@pytest.mark.parametrize("s", WEIGHTED, ids=lambda s: s.name)
+def test_nominal_weights_are_in_the_unit_interval(s, value):
+    """They gave masks of ones and a warning of NumPy."""
+    message = re.escape(f"expected nominal weights lam in [0, 1], got {value} at 1; draw them from a Beta law")
+    for call in given_weights(s):
+        with pytest.raises(ValueError, match=message):
+            call(np.array([0.5, value, value]), (3, 3), rng=rng())
+        assert len(call(np.array([0.0, 1.0, 5e-324]), (3, 3), rng=rng()).lam) == 3
+
+
+@pytest.mark.parametrize(
+    ("lam", "got"),
+    [
+        (0.5, "float"),
+        ([0.5], "list"),
+        (np.array(0.5), "[] in float64"),
+        (np.full((2, 1), 0.5), "[2, 1] in float64"),
+        (np.array([1]), "[1] in int64"),
+        (np.array([0.5], dtype=np.float32), "[1] in float32"),
+        (np.array(["0.5"]), "[1] in <U3"),
+        (np.array([True]), "[1] in bool"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("s", WEIGHTED, ids=lambda s: s.name)
+def test_nominal_weights_are_an_array_of_floats(s, lam, got):
+    message = re.escape(f"expected nominal weights lam as an array [n] in float64, got {got}; pass e.g. numpy.array")
+    for call in given_weights(s):
+        with naive.as_users_run_it(), pytest.raises(TypeError, match=message):
+            call(lam, (3, 3), rng=rng())
 
 
 @pytest.mark.parametrize("shape", [(4, 0), (-1, 4), (0, 0)], ids=str)
