@@ -45,7 +45,7 @@ def check_config(config: Any) -> None:
         for name, text in _texts(part):
             if name not in own and (text in (".", "..") or text.startswith("-") or set(text) & set("/\\\0")):
                 raise ValueError(
-                    f"expected a plain name for {name}, got {text[:200]!r}, which is a path or an option; a "
+                    f"expected a plain name for {name}, got {text[:200]!r}: a path or an option; a "
                     "record is not trusted with these."
                 )
 
