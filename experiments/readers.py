@@ -148,8 +148,8 @@ class _Members:
         self.member: Any = None
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next ``size`` bytes; fewer at the end alone, of which the checksums were compared then."""
-        parts, missing = [], size
+        """The next ``size`` bytes, 64 KiB at most; fewer at the end alone, where the checksums were compared."""
+        parts, missing = [], min(size, _PACKED)
         while missing > 0 and (self.member is not None or self._next()):
             self.rest = self.rest or self.file.read(_PACKED)
             if not self.rest:
