@@ -7,6 +7,7 @@ be ends in a ValueError, one that is not there in a FileNotFoundError; both name
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import re
@@ -28,7 +29,8 @@ Pictures = tuple[UInt8[Array, "m C H W"], Int64[Array, " m"]]
 
 _CHUNK = 256  # CIFAR records read at once: few, so that a file and its images are all that is in memory
 _CLASSES = 2**16  # of an npz file without class names, at most: a broken label makes no list of a billion
-_PACKED = 2**16  # bytes of a gzip file read at once, and of zeros after its data, at most
+_PACKED = 2**14  # bytes of a gzip file that are read, or unpacked, at once
+_ZEROS = 2**16  # after the data of a gzip file, at most, as tapes have them
 _MEMBERS = 4096  # of a gzip file, at most: programs that pack in parallel make one for each 64 KB or more
 _NAMES = 2**20  # bytes of a list of class names, at most
 _LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")  # as str.splitlines parts them
@@ -136,7 +138,7 @@ def _idx_data(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return data.reshape(shape)
 
 
-class _Members:
+class _Members(io.RawIOBase):
     """What the members of a gzip file hold, one after the other (RFC 1952), with zeros after the last.
 
     Python's own reader takes 40 microseconds for a member of 20 bytes, and reads zeros as long as there are any, of
@@ -147,19 +149,24 @@ class _Members:
         self.file, self.rest, self.members, self.zeros = file, b"", 0, 0
         self.member: Any = None
 
-    def read(self, size: int = -1, /) -> bytes:
-        """The next ``size`` bytes, 64 KiB at most; fewer at the end alone, where the checksums were compared."""
-        parts, missing = [], min(size, _PACKED)
-        while missing > 0 and (self.member is not None or self._next()):
+    def readable(self) -> bool:
+        """That it can be read."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a part of a buffer; 0 at the end, where the checksums were compared."""
+        while self.member is not None or self._next():
             self.rest = self.rest or self.file.read(_PACKED)
             if not self.rest:
                 raise EOFError("it ends within a member")
-            parts.append(self.member.decompress(self.rest, missing))
-            missing -= len(parts[-1])
+            part = self.member.decompress(self.rest, min(len(buffer), _PACKED))
             self.rest = self.member.unconsumed_tail
             if self.member.eof:
                 self.rest, self.member = self.member.unused_data, None
-        return b"".join(parts)
+            if part:
+                buffer[: len(part)] = part
+                return len(part)
+        return 0
 
     def _next(self) -> bool:
         """Whether another member begins, past zeros."""
@@ -168,8 +175,8 @@ class _Members:
             self.rest = self.file.read(_PACKED)
             if not self.rest:
                 return False
-            if self.zeros > _PACKED:
-                raise zlib.error(f"more than {_PACKED} zeros follow its data")
+            if self.zeros > _ZEROS:
+                raise zlib.error(f"more than {_ZEROS} zeros follow its data")
         self.rest, self.member, self.members = begun, zlib.decompressobj(31), self.members + 1
         if self.members > _MEMBERS:
             raise zlib.error(f"it has more than {_MEMBERS} members")
@@ -181,7 +188,7 @@ def _unpacked(path: Path) -> Iterator[Readable]:
     """A file, through gzip where its name ends in .gz."""
     try:
         with path.open("rb") as file:
-            yield _Members(file) if path.suffix == ".gz" else file
+            yield io.BufferedReader(_Members(file), _PACKED) if path.suffix == ".gz" else file
     except (EOFError, zlib.error) as error:
         raise ValueError(f"{path} does not unpack with gzip ({error}); copy it again.") from error
 
