@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from experiments.inside import inside
 from experiments.record import RESULTS, ROOT, cached, check, code_digest, command_line, finish
 
 _PACKAGE = "msda_theory"
@@ -32,11 +33,14 @@ class Config:
 
     Attributes:
         least: percent of lines and branches that must be covered.
-        tests: files or folders of tests; the whole suite.
+        tests: files or folders of tests, below ``tests/``; the whole suite.
     """
 
     least: float = 95.0
     tests: tuple[str, ...] = ("tests",)
+
+    def __post_init__(self) -> None:
+        inside(self.tests, ROOT / "tests", ROOT)
 
 
 def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS) -> dict[str, Any]:

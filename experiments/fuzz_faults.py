@@ -12,6 +12,7 @@ import numpy as np
 
 Rng = np.random.Generator
 HEADER = 64  # bytes from either end in which headers lie
+SPARSE = 3073 * 3074 * 2**17
 BORDERS = (1, 2, 4, 8, 16, 22, 30, 46, 54, 128, 3073, 3074)  # lengths of fields, headers and records
 
 
@@ -149,6 +150,12 @@ def _pipe_by_link(path: Path) -> None:
     path.symlink_to(other)
 
 
+def _sparse(path: Path) -> None:
+    """Over a terabyte of zeros that take nothing on disk: whole records of both of CIFAR's layouts."""
+    path.touch()
+    os.truncate(path, SPARSE)
+
+
 def _socket(path: Path) -> None:
     here = Path.cwd()
     os.chdir(path.parent)  # the name of a socket is short
@@ -172,4 +179,5 @@ PLACES: dict[str, Callable[[Path], None]] = {
     "a pipe": _pipe,
     "a link to a pipe": _pipe_by_link,
     "a socket": _socket,
+    "a sparse file": _sparse,
 }

@@ -32,7 +32,7 @@ def idx(values: np.ndarray, *, packed: bool) -> bytes:
 def npy(value: Any, *, objects: bool = False) -> bytes:
     """One array in numpy's format; with ``objects`` an array of objects, whose serialisation would run a command."""
     file = io.BytesIO()
-    np.save(file, np.asarray(value))
+    np.save(file, np.asarray(value), allow_pickle=False)
     if not objects:
         return file.getvalue()
     text = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"

@@ -148,6 +148,10 @@ def _gzips(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
     yield "several members", whole + whole
     yield "several members", b"".join(gzip.compress(content[k : k + 9]) for k in range(0, min(len(content), 9000), 9))
     yield "several members", whole + gzip.compress(b"") * 999
+    for count in (999, size // 64):
+        yield "empty members before the data", gzip.compress(b"", mtime=0) * count + whole
+    for zeros in (2**16, size):
+        yield "zeros after the data", whole + bytes(zeros)
     yield "packed twice", gzip.compress(whole)
     for width in (2**31, 2**16, 2**32 - 1):
         yield "sizes that overflow", gzip.compress(struct.pack(">4I", 0x803, width, width, 1) + content[16:])
@@ -193,6 +197,10 @@ def _safetensors(whole: bytes, size: int) -> Iterator[tuple[str, bytes]]:
         b"{" + text[1:-1] + b"," + text[1:],
     ):
         yield "a header that is none", formats.safetensors(words, data)
+    for length in (size // 64, size // 4):
+        for unit in (b'\\"', b'"', b'"",', b'{"a":', b" "):
+            yield "a long header that does not end", formats.safetensors(b'{"' + unit * (length // len(unit)), b"")
+        yield "a long header that does not end", formats.safetensors(b'"\\' * (length // 2), b"")
     metadata: list[Any] = [{"state": 1}, {"state": "[" * 20_000}, {"state": "{}", "sha256": ""}, {"state": "NaN"}]
     for beside in [*metadata, [], "a", {}]:
         yield "metadata that are none", formats.safetensors({**header, "__metadata__": beside}, data)

@@ -19,7 +19,7 @@ from experiments import fuzz_graphs, fuzz_pictures, fuzz_states, readers
 from experiments.fuzz_values import Sample, declared_npz, held, same, written
 
 Array = np.ndarray
-_GZIP = 4 * 2**20  # of what inflates: blocks of 1 MB, some of them at once
+_GZIP = 5 * 2**20  # of what inflates: blocks of 1 MB, some of them at once
 _TEXT = 8 * 2**20  # of npz files: class names, 4 MB at most
 
 

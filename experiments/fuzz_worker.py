@@ -117,7 +117,7 @@ class Bench:
     def case(self, fault: str, number: int) -> dict[str, Any]:
         """One case: outcome, what the error said, memory and time."""
         path, content = self.damage(fault, number)
-        size = path.stat().st_size if path.is_file() else 0
+        size = path.stat().st_size if path.is_file() and fault not in PLACES else 0
         declared = 0 if fault in PLACES else self.sample.declared(content)
         start = time.process_time()
         found, error, grown = watched(self.sample.read)

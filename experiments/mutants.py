@@ -26,6 +26,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from experiments.inside import inside
 from experiments.mutant_runner import Answer, search, unsound
 from experiments.mutant_tests import Mutant, Project, Server, measured
 from experiments.record import RESULTS, ROOT, cached, check, code_digest, command_line, finish
@@ -61,6 +62,10 @@ class Config:
     seconds: float = 5.0
     longest: float = 6.0
     share: float = 0.9
+
+    def __post_init__(self) -> None:
+        for top, names in (("msda_theory", self.parts), ("tests", self.tests)):
+            inside(names, ROOT / top, ROOT / top)
 
     def project(self, folder: Path) -> Project:
         """The files behind the names.

@@ -19,7 +19,7 @@ from experiments.networks import Normalised
 from experiments.weights import tensors
 from msda_theory.checks import check_eval
 from msda_theory.data import ImageData
-from msda_theory.files import read_whole
+from msda_theory.files import AnyPath, read_whole
 
 FRESH = "-"  # in place of a file of weights
 _SEEN = 32  # images whose outputs are in the digest
@@ -182,7 +182,7 @@ def _arguments(make: Callable[..., Any], text: str, data: DataSet) -> dict[str, 
     return named
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+def read_weights(path: AnyPath) -> tuple[dict[str, Tensor], str]:
     """The tensors of a file of weights, and its SHA-256.
 
     Raises:
@@ -198,6 +198,8 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     try:
         return tensors(path, content), hashlib.sha256(content).hexdigest()
     except ValueError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise
         raise ValueError(
             f"--weights {path} is not a safetensors file ({error.__cause__}); pickles are not read, convert it where "
             "you trust it: safetensors.torch.save_file(model.state_dict(), path)."

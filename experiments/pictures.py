@@ -15,11 +15,12 @@ from numpy import ndarray as Array
 from PIL import Image
 
 from experiments.readers import is_name
-from msda_theory.files import FileError, read_whole
+from msda_theory.files import AnyPath, FileError, memory_of, read_whole
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm"})
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")  # of the content: a JPEG named .png is read
 _PIXELS = 2**26
+_LONGEST = 2**30  # bytes of a file, at most: 2^26 pixels of 16 bytes, as many as PPM in words takes
 _FREE = 2**19  # pixels that any file may have, as one of a single colour does
 _DENSEST = 1032 // 3  # pixels of three bytes for each byte of a file: what deflate can do, beyond any photograph
 _SCANS = 64  # of a JPEG file, each of which passes over all pixels; cameras and programs write 10 or so
@@ -29,7 +30,7 @@ _SCALE, _RATIO = (0.08, 1.0), (math.log(3 / 4), math.log(4 / 3))
 Box = tuple[float, float, float, float]  # left, upper, right, lower
 
 
-def class_folders(folder: Path) -> tuple[list[Path], Int64[Array, " m"], tuple[str, ...]]:
+def class_folders(folder: AnyPath) -> tuple[list[Path], Int64[Array, " m"], tuple[str, ...]]:
     """Pictures of ``folder/<class>/*``, in order of class and file name.
 
     Hidden files and folders, files beside the class folders, and files with other endings than `SUFFIXES` do not count.
@@ -41,6 +42,7 @@ def class_folders(folder: Path) -> tuple[list[Path], Int64[Array, " m"], tuple[s
         FileNotFoundError: if there is no such folder.
         ValueError: if it has no class folder, or one has no picture.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; expected one with a folder of pictures for each class.")
     classes = sorted((p for p in folder.iterdir() if p.is_dir() and p.name[0] != "."), key=lambda p: p.name)
@@ -63,7 +65,7 @@ def class_folders(folder: Path) -> tuple[list[Path], Int64[Array, " m"], tuple[s
     return paths, np.repeat(np.arange(len(classes)), counts), tuple(p.name for p in classes)
 
 
-def read_picture(path: Path, size: int, rng: np.random.Generator | None = None) -> UInt8[Array, "3 size size"]:
+def read_picture(path: AnyPath, size: int, rng: np.random.Generator | None = None) -> UInt8[Array, "3 size size"]:
     """One picture as RGB, ``size`` pixels a side.
 
     With ``rng``, for training: a random crop of 8 % to 100 % of the area and a ratio of 3:4 to 4:3, resized, mirrored
@@ -73,14 +75,14 @@ def read_picture(path: Path, size: int, rng: np.random.Generator | None = None) 
 
     Raises:
         FileNotFoundError: if the file is missing.
-        ValueError: if it is not a whole picture of at most 2^26 pixels, has numbers for pixels (PFM), is a JPEG file of
-            more than 64 scans, or a BMP file with run lengths.
+        ValueError: if it is not a whole picture of at most 2^26 pixels and 2^30 bytes, has numbers for pixels (PFM),
+            is a JPEG file of more than 64 scans, or a BMP file with run lengths.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), memory_of(path):
             warnings.simplefilter("ignore")  # about the metadata of files that decode
             # From memory: a broken length inside a file then asks for no more bytes than the file has.
-            content = read_whole(path)
+            content = read_whole(path, most=_LONGEST)
             if _scans(content) > _SCANS:
                 raise ValueError(f"it is a JPEG file of more than {_SCANS} scans")
             _bounded(_webp_size(content), len(content))  # Pillow takes memory for all of them as it opens the file

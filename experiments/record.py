@@ -24,11 +24,12 @@ import numpy as np
 
 from experiments.files import parse, writable, write_whole
 from msda_theory.estimate import Estimate
-from msda_theory.files import read_whole
+from msda_theory.files import AnyPath, memory_of, read_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 RECORDS = ROOT / "experiments" / "records"
+LONGEST = 2**26  # bytes of a record, at most; the longest so far has 2^21
 _NUMBERS = re.compile(r"\[\s*(?:[-+.eE\d]+|null)(?:,\s*(?:[-+.eE\d]+|null))*\s*\]")
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "pandas")
 
@@ -44,14 +45,16 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     write_whole(path, (text + "\n").encode())
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
+def read_record(path: AnyPath) -> dict[str, Any] | None:
     """A record, or None where there is none.
 
     Raises:
-        ValueError: if the file is not a JSON record.
+        OSError: if the file cannot be read, a link to itself included.
+        ValueError: if the file is not a JSON record of at most `LONGEST` bytes.
     """
     try:
-        record = parse(read_whole(path))
+        with memory_of(path):
+            record = parse(read_whole(path, most=LONGEST))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:

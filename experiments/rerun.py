@@ -5,6 +5,9 @@ run is read, and every number of the result is compared: identical to the bit, o
 (`experiments.differences.TIMES`) are not compared, and records of benchmarks, which hold little else, are not run.
 Also told: whether code, library versions or machine are others than those of the record.
 
+A record is data from elsewhere: what its configuration names is checked before anything is run
+(`experiments.trusted`), and one that names code, an option or a path outside is refused.
+
 On one machine with one set of versions all numbers come again to the bit. Elsewhere sums are rounded otherwise; without
 training that stays within 1e-9 of a number (`experiments.differences.RELATIVE`), but training in float32 amplifies it,
 so that networks, and with them later digits of what is measured on them, are others: the report then says how far off.
@@ -30,6 +33,7 @@ from experiments.parallel import one_thread
 from experiments.record import ClaimFailed, plain, read_record
 from experiments.run_config import RunConfig
 from experiments.train import Execution, train
+from experiments.trusted import check_config
 
 # Record -> module of `experiments` whose ``run`` makes it from its ``Config``.
 MODULES = {name: name for name in (*tables.EXPERIMENTS, *tables.STUDIES)} | {
@@ -72,7 +76,7 @@ def rerun(path: Path, *, jobs: int = 1) -> Rerun:
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no record, one of no known experiment, a benchmark's, its configuration does not fit, or
-            it holds what no experiment writes.
+            it holds what no experiment writes, or names what a record is not trusted with.
     """
     record = read_record(path)
     if record is None:
@@ -121,7 +125,7 @@ def _run(path: Path, record: dict[str, Any], folder: Path, jobs: int) -> tuple[d
     """The new record, and the fields of the configuration that the old one does not have."""
     name = str(record.get("experiment"))
     if name == TRAINING:
-        config, defaults = rebuild(RunConfig, record["config"])
+        config, defaults = _allowed(path, RunConfig, record["config"])
         result = record["result"]
         how = Execution(out=folder, device=result.get("device"), threads=result.get("threads"), quiet=True)
         return train(config, how), defaults
@@ -139,9 +143,19 @@ def _run(path: Path, record: dict[str, Any], folder: Path, jobs: int) -> tuple[d
     values = record["config"]
     if isinstance(values, dict):
         values = {k: v for k, v in values.items() if k not in DERIVED.get(MODULES[name], ())}
-    config, defaults = rebuild(module.Config, values)
+    config, defaults = _allowed(path, module.Config, values)
     options = {"jobs": jobs} if "jobs" in inspect.signature(module.run).parameters else {}
     return module.run(config, folder=folder, **options), defaults
+
+
+def _allowed(path: Path, kind: type[Any], values: Any) -> tuple[Any, list[str]]:
+    """As `rebuild`, of a record at ``path`` that names nothing that it is not trusted with."""
+    try:
+        config, defaults = rebuild(kind, values)
+        check_config(config)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be run: {error}") from error
+    return config, defaults
 
 
 def rebuild(kind: type[Any], values: Any) -> tuple[Any, list[str]]:

@@ -31,6 +31,10 @@ class Config:
 
     records: tuple[str, ...] = EXPERIMENTS
 
+    def __post_init__(self) -> None:
+        if "reruns" in self.records:
+            raise ValueError("expected records of other studies, got reruns, which would not end; leave it out.")
+
 
 def run(config: Config, *, jobs: int = 1, folder: Path = RESULTS, source: Path = RECORDS) -> dict[str, Any]:
     """Make the records of the folder ``source`` again and compare."""

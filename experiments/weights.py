@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from msda_theory.files import FileError, read_whole
+from msda_theory.files import AnyPath, FileError, memory_of, read_whole
 
 ENTRIES = 4096  # tensors of a file, at most; each takes 2 kB, whatever its size
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|\{', re.DOTALL)
+# Up to the next brace outside of texts, or to the end. Whatever follows, a text that is not closed included, is part of
+# one match, so that no byte is looked at twice.
+_BRACE = re.compile(rb'(?:[^"{]++|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z))*+(\{|\Z)', re.DOTALL)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: AnyPath) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU; memory is twice the file's length.
 
     Raises:
@@ -26,7 +27,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors(path, read_whole(path))
 
 
-def load_weights(model: nn.Module, path: Path, sha256: str) -> None:
+def load_weights(model: nn.Module, path: AnyPath, sha256: str) -> None:
     """Give a network the weights of a file whose SHA-256 its record holds.
 
     Raises:
@@ -42,7 +43,7 @@ def load_weights(model: nn.Module, path: Path, sha256: str) -> None:
         raise FileError(f"{path} holds weights of another network ({error}); delete it and train again.") from error
 
 
-def tensors(path: Path, content: bytes) -> dict[str, Tensor]:
+def tensors(path: AnyPath, content: bytes) -> dict[str, Tensor]:
     """The tensors of the bytes of a safetensors file.
 
     Raises:
@@ -50,7 +51,10 @@ def tensors(path: Path, content: bytes) -> dict[str, Tensor]:
     """
     try:
         check_header(content)
-        return load(content)
+        with memory_of(path):
+            return load(content)
+    except FileError:
+        raise
     except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise FileError(f"{path} is not a whole safetensors file ({error}); delete it and train again.") from error
 
@@ -63,7 +67,7 @@ def check_header(content: bytes) -> None:
     """
     end = 8 + int.from_bytes(content[:8], "little")
     count = -1  # for the header's own brace
-    for token in _TOKEN.finditer(content, 8, min(end, len(content))):
-        count += token[0] == b"{"
+    for found in _BRACE.finditer(content, 8, min(end, len(content))):
+        count += found[1] == b"{"
         if count > ENTRIES + 1:  # one may be for words beside the tensors
             raise ValueError(f"it declares more than {ENTRIES} tensors")

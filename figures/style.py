@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+LONGEST = 2**26  # bytes of a record, at most
 COLUMN, PAGE = 3.4, 6.9  # widths in inches: one column, two columns
 
 # Okabe and Ito's palette, safe for colour-blind readers; markers repeat the code for print in grey.
@@ -73,17 +74,19 @@ def use_style() -> None:
     )
 
 
-def load(records: Path, name: str) -> dict[str, Any]:
+def load(records: str | Path, name: str) -> dict[str, Any]:
     """The result of a record.
 
     Raises:
         FileNotFoundError: with the command that makes the record.
-        ValueError: if the file is not a record.
+        ValueError: if the file is not a record of at most `LONGEST` bytes.
     """
-    path = records / f"{name}.json"
+    path = Path(records) / f"{name}.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; make it with: python -m experiments.{name}")
     try:
+        if path.stat().st_size > LONGEST:
+            raise ValueError(f"it has more than {LONGEST} bytes")
         text = path.read_text(encoding="utf-8") if path.is_file() else '{"result": null}'
         result = json.loads(text, parse_int=_whole)["result"]
         json.dumps(result, allow_nan=False, ensure_ascii=False).encode()  # refuses what no record holds

@@ -20,7 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from msda_theory.files import FileError, file_size
+from msda_theory.files import AnyPath, FileError, check_fits, file_size, memory_of
 
 RATIO = 1032  # the most that deflate can shrink data
 Shapes = Mapping[str, tuple[int, ...]]
@@ -64,7 +64,7 @@ class _Capped(io.FileIO):
 
 
 def read_npz(
-    path: Path, kinds: Mapping[str, str], fit: Callable[[Path, Shapes], None] = lambda path, shapes: None
+    path: AnyPath, kinds: Mapping[str, str], fit: Callable[[Path, Shapes], None] = lambda path, shapes: None
 ) -> dict[str, NDArray[Any]]:
     """Those arrays of an npz file that are named in ``kinds`` and stored; others are not looked at.
 
@@ -81,6 +81,7 @@ def read_npz(
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a zip file of plain arrays of these kinds (objects, which are pickles, never are).
     """
+    path = Path(path)
     length = file_size(path)
     try:
         with _Capped(path) as file, zipfile.ZipFile(file) as archive:
@@ -104,14 +105,16 @@ def exactly(file: Readable, path: Path, size: int) -> NDArray[np.uint8]:
     """The next ``size`` bytes of a file; memory is taken as they come, an eighth more than they are at most.
 
     Raises:
-        ValueError: if there are fewer.
+        ValueError: if there are fewer, or more than fit into memory.
     """
+    check_fits(path, size)
     data = bytearray()
-    while len(data) < size:
-        part = file.read(min(size - len(data), _BLOCK))
-        if not part:
-            raise FileError(f"{path} ends {size - len(data)} bytes before its declared end; copy it again.")
-        data += part
+    with memory_of(path):
+        while len(data) < size:
+            part = file.read(min(size - len(data), _BLOCK))
+            if not part:
+                raise FileError(f"{path} ends {size - len(data)} bytes before its declared end; copy it again.")
+            data += part
     return np.frombuffer(data, np.uint8) if data else np.empty(0, np.uint8)
 
 

@@ -16,6 +16,7 @@ from msda_theory.files import FileError, read_whole
 from msda_theory.graph.stored import read_stored
 from msda_theory.npz import Shapes, read_npz
 
+_LONGEST = 2**28  # bytes of a file of Planetoid's, at most; the longest is a tenth of that
 _SPARSEST = 2**14  # entries of a dense matrix for each one stored, at most
 _ATTRIBUTES = tuple(f"{name}_{part}" for name in ("attr", "adj") for part in ("data", "indices", "indptr", "shape"))
 
@@ -95,7 +96,7 @@ def planetoid(folder: Path, title: str) -> SimpleNamespace:
     parts = {}
     for part in ("tx", "allx", "y", "ty", "ally", "graph"):
         path = folder / f"ind.{title}.{part}"
-        content = read_whole(path)
+        content = read_whole(path, most=_LONGEST)
         parts[part] = found = read_stored(content, str(path))
         if part == "graph":
             parts[part] = _edges(found, len(content), path)
@@ -166,7 +167,7 @@ def _edges(found: Any, length: int, path: Path) -> np.ndarray:
 
 def _test_index(path: Path) -> np.ndarray:
     """The test nodes, one a line; distinct, and at most half of their range missing."""
-    words = read_whole(path).split()
+    words = read_whole(path, most=_LONGEST).split()
     if not all(word.isdigit() and len(word) < 10 for word in words):
         raise FileError(f"{path}: expected a node number on each line, got other text; copy the file again.")
     index = np.array([int(word) for word in words], dtype=np.int64)

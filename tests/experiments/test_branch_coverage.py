@@ -48,11 +48,13 @@ def test_a_real_run_finds_what_its_tests_run(tmp_path):
 
 
 def test_tests_that_fail_give_no_record(tmp_path, monkeypatch):
-    failing = tmp_path / "test_failing.py"
+    failing = tmp_path / "tests" / "test_failing.py"
+    failing.parent.mkdir()
     failing.write_text("def test_no():\n    assert False\n", encoding="utf-8")
     monkeypatch.setattr(branch_coverage, "ROOT", tmp_path)
+    monkeypatch.setattr(branch_coverage, "_tests", list)
     with pytest.raises(RuntimeError, match="expected tests that pass, got status 1 of pytest; mend them"):
-        run(Config(tests=(str(failing),)), folder=tmp_path)
+        run(Config(tests=("tests/test_failing.py",)), folder=tmp_path)
     assert not list(tmp_path.glob("*.json"))
 
 
