@@ -110,12 +110,7 @@ def expand(
     check_strategy(strategy)
     check_model(model, data, loss)
     clean = Estimate(float(clean_losses(model, data, loss, batch_size).mean()), 0.0, len(data))
-    if target_se is not None:
-        check_real("target_se", target_se)
-        if method == "dense":
-            raise TypeError(
-                f"expected target_se, a number, with method='sampled' only, got {target_se!r}; leave it out."
-            )
+    _check_target(target_se, method)
     if method == "dense":
         ladder = dense_ladder(model, data, strategy, loss, law, at, clean)
     else:
@@ -151,6 +146,14 @@ def expand(
         at=at,
         method=method,
     )
+
+
+def _check_target(target_se: float | None, method: str) -> None:
+    if target_se is None:
+        return
+    check_real("target_se", target_se)
+    if method == "dense":
+        raise TypeError(f"expected target_se, a number, with method='sampled' only, got {target_se!r}; leave it out.")
 
 
 def _draws_for(target: float, se: float, pilot: int) -> int:
