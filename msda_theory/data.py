@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from msda_theory.scalars import check_whole
+
 
 @dataclass(frozen=True, eq=False, init=False)
 class ImageData:
@@ -108,8 +110,7 @@ class ImageData:
 
 def check_batch_size(size: int) -> None:
     """Raise unless ``size`` is a whole number of at least 1."""
-    if isinstance(size, bool) or not isinstance(size, int | np.integer):
-        raise TypeError(f"expected batch_size as a whole number, got {size!r}; pass an int.")
+    check_whole("batch_size", size)
     if size < 1:
         raise ValueError(f"expected batch_size >= 1, got {size}; raise it.")
 
